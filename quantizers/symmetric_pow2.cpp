@@ -1,0 +1,15 @@
+#include <cmath>
+
+#include "methods.h"
+
+namespace waveq::methods {
+
+QuantParams symmetric_pow2(Range range, const QuantSpec& spec) {
+  QuantParams params = symmetric(range, spec);
+  int exponent = 0;
+  const double mantissa = std::frexp(params.scale, &exponent);  // in [0.5, 1)
+  params.scale = std::ldexp(1.0, mantissa == 0.5 ? exponent - 1 : exponent);
+  return params;
+}
+
+}  // namespace waveq::methods
