@@ -1,0 +1,85 @@
+// Every float-to-float rule, in order of priority, and the form they lead to.
+//
+// The canonical form. After `rewrite` with all rules, a network of any exporter looks like this:
+//   - No node with constant inputs only (except results too large to store), no Shape, no Identity,
+//     Dropout, or other node that hands its input through, no two nodes that compute the same.
+//   - Parameters are attributes, not inputs: axes of reductions (non-negative, ascending, all
+//   spelled out,
+//     keepdims 0 or 1), bounds of Slice and Clip, pads and fill of Pad, sizes of Split.
+//   - One operator changes shapes: Reshape, whose target is a constant without 0 and -1. No Reshape
+//   behind a
+//     Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
+//   - Constants stand on the right of Add and Mul. No subtraction of and division by a constant;
+//   constants
+//     that are added or multiplied in a row are one.
+//   - Conv, ConvTranspose and Gemm carry their bias; gains and offsets in front and behind are in
+//   the weights,
+//     BatchNormalization among them. A BatchNormalization that could not go anywhere is x*g + s
+//     with g, s of shape [C,1,...]. MatMul with constant weights in two dimensions and a bias is a
+//     Gemm; in more, MatMul + Add.
+//   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
+//   feeds them.
+//   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu; global
+//   pooling is ReduceMean,
+//     keepdims 0 where the ones are dropped anyway.
+// What stays: Gemm's transA, transB, alpha; asymmetric pads; MatMul of two activations and the
+// scalars around it.
+
+#include <fmt/format.h>
+
+#include "rules/rules_list.h"
+#include "waveq/rewrites/rules.h"
+
+namespace waveq {
+
+const std::vector<Rule>& all_rules() {
+  static const std::vector<Rule> rules = {
+      // Spelling.
+      rules::fold_constants(),
+      rules::fold_shape(),
+      rules::eliminate_identity(),
+      rules::normalize_axes_input(),
+      rules::replace_with_reshape(),
+      rules::merge_reshapes(),
+      rules::merge_transposes(),
+      rules::replace_transpose_with_reshape(),
+      rules::order_constant_operand(),
+      rules::fold_relu_clip(),
+      rules::eliminate_duplicates(),
+      // Several nodes that are one.
+      rules::fuse_gelu_erf(),
+      rules::fuse_gelu_tanh(),
+      rules::fuse_layer_norm(),
+      rules::fold_affine_into_layer_norm(),
+      rules::fold_pad_into_conv(),
+      rules::replace_global_average_pool_with_reduce_mean(),
+      rules::replace_average_pool_with_reduce_mean(),
+      rules::fold_reshape_into_reduce(),
+      rules::fold_batch_norm(),
+      rules::fuse_matmul_add(),
+      rules::fuse_bias_into_linear(),
+      // Arithmetic into weights, operators to better places.
+      rules::fold_scale_into_linear(),
+      rules::replace_batch_norm_with_affine(),
+      rules::replace_div_with_mul(),
+      rules::replace_sub_with_add(),
+      rules::fold_mul_chain(),
+      rules::fold_add_chain(),
+      rules::hoist_activation_above_movement(),
+      rules::hoist_scalar_above_movement(),
+      rules::fold_scale_into_next_linear(),
+  };
+  return rules;
+}
+
+const Rule& find_rule(std::string_view name) {
+  std::string names;
+  for (const Rule& rule : all_rules()) {
+    if (rule.name == name) return rule;
+    names.append(names.empty() ? "" : ", ").append(rule.name);
+  }
+  throw Error(ErrorCode::invalid_argument, "passes", fmt::format("'{}' is not a rule", name),
+              "the rules are " + names);
+}
+
+}  // namespace waveq

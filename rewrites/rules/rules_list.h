@@ -1,0 +1,40 @@
+#pragma once
+
+#include "waveq/rewrites/rule.h"
+
+// One function a rule; each lives in the file of its name. registry.cpp puts them in order.
+namespace waveq::rules {
+
+Rule eliminate_duplicates();
+Rule eliminate_identity();
+Rule fold_add_chain();
+Rule fold_affine_into_layer_norm();
+Rule fold_batch_norm();
+Rule fold_constants();
+Rule fold_mul_chain();
+Rule fold_pad_into_conv();
+Rule fold_relu_clip();
+Rule fold_reshape_into_reduce();
+Rule fold_scale_into_linear();
+Rule fold_scale_into_next_linear();
+Rule fold_shape();
+Rule fuse_bias_into_linear();
+Rule fuse_gelu_erf();
+Rule fuse_gelu_tanh();
+Rule fuse_layer_norm();
+Rule fuse_matmul_add();
+Rule hoist_activation_above_movement();
+Rule hoist_scalar_above_movement();
+Rule merge_reshapes();
+Rule merge_transposes();
+Rule normalize_axes_input();
+Rule order_constant_operand();
+Rule replace_average_pool_with_reduce_mean();
+Rule replace_batch_norm_with_affine();
+Rule replace_div_with_mul();
+Rule replace_global_average_pool_with_reduce_mean();
+Rule replace_sub_with_add();
+Rule replace_transpose_with_reshape();
+Rule replace_with_reshape();
+
+}  // namespace waveq::rules
