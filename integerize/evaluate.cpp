@@ -1,0 +1,200 @@
+#include "waveq/integerize/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "waveq/graph/executor.h"
+
+namespace waveq {
+
+namespace {
+
+double decibel(double signal, double noise) {
+  if (noise == 0) return std::numeric_limits<double>::infinity();
+  return signal == 0 ? -std::numeric_limits<double>::infinity() : 10.0 * std::log10(signal / noise);
+}
+
+std::vector<Tensor> quantize_inputs(const Graph& graph, const std::vector<Tensor>& inputs) {
+  std::vector<Tensor> out;
+  for (std::size_t i = 0; i < inputs.size(); ++i) out.push_back(quantize_tensor(inputs[i], *graph.value(graph.inputs()[i]).quant));
+  return out;
+}
+
+template <class T>
+std::size_t argmax(std::span<const T> v) {
+  return static_cast<std::size_t>(std::max_element(v.begin(), v.end()) - v.begin());
+}
+
+std::size_t argmax(const Tensor& t) {
+  if (t.dtype() == DType::f32) return argmax(t.as<float>());
+  return visit_integer(t.dtype(), [&](auto e) { return argmax(t.as<decltype(e)>()); });
+}
+
+/// One sample's share of the result; summed in sample order, so that threads do not matter.
+struct SampleResult {
+  double signal = 0, noise = 0;
+  bool agrees = false, float_right = false, integer_right = false;
+};
+
+SampleResult measure(const Graph& integer_graph, const std::vector<Tensor>& real, const std::vector<Tensor>& codes, const std::optional<std::int64_t>& label) {
+  SampleResult r;
+  for (std::size_t o = 0; o < real.size(); ++o) {
+    const QuantParams& q = *integer_graph.value(integer_graph.outputs()[o]).quant;
+    const std::vector<double> x = to_double(real[o]), y = to_double(codes[o]);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const double error = x[i] - q.scale * (y[i] - static_cast<double>(q.zero_point));
+      r.signal += x[i] * x[i];
+      r.noise += error * error;
+    }
+  }
+  const std::size_t f = argmax(real.front()), g = argmax(codes.front());
+  r.agrees = f == g;
+  if (label) {
+    r.float_right = static_cast<std::int64_t>(f) == *label;
+    r.integer_right = static_cast<std::int64_t>(g) == *label;
+  }
+  return r;
+}
+
+Accuracy summarize(const std::vector<SampleResult>& results, bool labelled) {
+  Accuracy a;
+  a.metric = labelled ? "top1" : "none";
+  a.samples = results.size();
+  double signal = 0, noise = 0, agree = 0, right = 0, integer_right = 0;
+  std::vector<double> ratios;
+  for (const SampleResult& r : results) {
+    signal += r.signal;
+    noise += r.noise;
+    agree += r.agrees;
+    right += r.float_right;
+    integer_right += r.integer_right;
+    ratios.push_back(decibel(r.signal, r.noise));
+  }
+  const auto n = static_cast<double>(results.size());
+  a.agreement = agree / n;
+  if (labelled) {
+    a.float_top1 = right / n;
+    a.integer_top1 = integer_right / n;
+  }
+  a.output_sqnr_db = decibel(signal, noise);
+  std::ranges::sort(ratios);
+  const std::size_t mid = ratios.size() / 2;
+  a.median_sqnr_db = ratios.size() % 2 ? ratios[mid] : 0.5 * (ratios[mid - 1] + ratios[mid]);
+  std::vector<SampleResult> sorted = results;
+  std::ranges::stable_sort(sorted, std::less<>{}, &SampleResult::noise);
+  sorted.resize(sorted.size() - sorted.size() / 50);
+  signal = noise = 0;
+  for (const SampleResult& r : sorted) {
+    signal += r.signal;
+    noise += r.noise;
+  }
+  a.trimmed_sqnr_db = decibel(signal, noise);
+  return a;
+}
+
+}  // namespace
+
+Tensor quantize_tensor(const Tensor& real, const QuantParams& params) {
+  Tensor out(params.storage(), real.shape());
+  const auto lo = static_cast<double>(params.lo()), hi = static_cast<double>(params.hi());
+  visit_integer(out.dtype(), [&](auto t) {
+    const auto x = real.as<float>();
+    const auto q = out.as<decltype(t)>();
+    for (std::size_t i = 0; i < x.size(); ++i)
+      q[i] = static_cast<decltype(t)>(std::clamp(std::round(static_cast<double>(x[i]) / params.scale) + static_cast<double>(params.zero_point), lo, hi));
+  });
+  return out;
+}
+
+Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data, unsigned threads, const Progress& progress) {
+  data.rewind();
+  const auto float_plan = std::make_shared<const Plan>(float_graph);
+  const auto integer_plan = std::make_shared<const Plan>(integer_graph);
+  std::vector<SampleResult> results(data.size());
+  std::mutex turn;
+  std::exception_ptr failure;
+  std::size_t done = 0;
+  const auto work = [&] {
+    try {
+      Executor real(float_plan), integer(integer_plan);
+      Sample sample;
+      for (;;) {
+        {
+          const std::lock_guard lock(turn);
+          if (failure || !data.next(sample)) return;
+        }
+        const std::vector<Tensor> y = real.run(sample.inputs);
+        const std::vector<Tensor> q = integer.run(quantize_inputs(integer_graph, sample.inputs));
+        results[sample.index] = measure(integer_graph, y, q, sample.label);
+        const std::lock_guard lock(turn);
+        if (progress) progress("evaluate", ++done, data.size());
+      }
+    } catch (...) {
+      const std::lock_guard lock(turn);
+      if (!failure) failure = std::current_exception();
+    }
+  };
+  std::vector<std::thread> pool;
+  for (unsigned t = 1; t < std::max(threads, 1u); ++t) pool.emplace_back(work);
+  work();
+  for (std::thread& t : pool) t.join();
+  if (failure) std::rethrow_exception(failure);
+  return summarize(results, data.has_labels());
+}
+
+std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network, Dataset& data, std::size_t limit, const Progress& progress) {
+  data.rewind();
+  struct Sums {
+    double signal = 0, noise = 0, saturated = 0, count = 0;
+  };
+  const Graph& g = network.graph;
+  std::vector<TensorQuality> out;
+  std::multimap<ValueId, std::size_t> by_float, by_integer;
+  std::vector<std::pair<ValueId, ValueId>> pairs;
+  for (const Correspondence& c : network.correspondences) {
+    const auto f = float_graph.find_value(c.float_value);
+    const auto i = g.find_value(c.integer_value);
+    if (!f || !i) continue;  // merged away by a later clean-up
+    by_float.emplace(*f, out.size());
+    by_integer.emplace(*i, out.size());
+    pairs.emplace_back(*f, *i);
+    out.push_back({c.float_value, c.integer_value, c.scale, 0, 0});
+  }
+  std::vector<Sums> sums(out.size());
+  std::vector<std::vector<double>> real(out.size());
+  Executor float_run(float_graph), integer_run(g);
+  Sample sample;
+  const std::size_t total = std::min<std::size_t>(limit, data.size());
+  for (std::size_t n = 0; n < total && data.next(sample); ++n) {
+    float_run.run(sample.inputs, [&](ValueId id, const Tensor& t) {
+      for (auto [it, end] = by_float.equal_range(id); it != end; ++it) real[it->second] = to_double(t);
+    });
+    integer_run.run(quantize_inputs(g, sample.inputs), [&](ValueId id, const Tensor& t) {
+      for (auto [it, end] = by_integer.equal_range(id); it != end; ++it) {
+        Sums& s = sums[it->second];
+        const std::vector<double> codes = to_double(t);
+        const QuantParams q = g.value(id).quant.value_or(QuantParams{});
+        for (std::size_t k = 0; k < codes.size(); ++k) {
+          const double x = real[it->second][k], error = x - out[it->second].scale * codes[k];
+          s.signal += x * x;
+          s.noise += error * error;
+          s.saturated += codes[k] >= static_cast<double>(q.hi()) || (q.is_signed && codes[k] <= static_cast<double>(q.lo()));
+          s.count += 1;
+        }
+      }
+    });
+    if (progress) progress("measure tensors", n + 1, total);
+  }
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    out[i].sqnr_db = decibel(sums[i].signal, sums[i].noise);
+    out[i].saturation = sums[i].count > 0 ? sums[i].saturated / sums[i].count : 0;
+  }
+  return out;
+}
+
+}  // namespace waveq

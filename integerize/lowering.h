@@ -1,0 +1,144 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "waveq/integerize/bounds.h"
+#include "waveq/integerize/integerize.h"
+#include "waveq/quantizers/weights.h"
+
+namespace waveq {
+
+/// Conv, Gemm or MatMul with constant weights, not yet emitted: its weight scales are chosen together with
+/// the requant behind it, so that the requant's multipliers are exact integers.
+struct DeferredLinear {
+  std::string op;              ///< Conv, Gemm (transB = 1, weights [O,K]) or MatMul (weights [K,N])
+  std::string name, origin;
+  ValueId x;                   ///< integer input
+  double x_scale = 1.0;
+  Tensor weights;              ///< f32
+  std::int64_t channel_axis = 0;   ///< output channels in `weights`; -1: one scale for all
+  std::vector<double> bias;    ///< real, per output channel; empty for none
+  Attrs attrs;
+
+  // Filled once emitted.
+  ValueId accumulator;
+  std::vector<double> scale;   ///< of the accumulator, per channel or one
+  std::vector<double> offset;  ///< bias still to be applied; empty where the node applies it itself
+  std::int64_t shift = 0;      ///< of the requant the weights were chosen for; 0: none
+  double out_scale = 0;
+
+  std::size_t channels() const;
+  bool emitted() const { return accumulator.valid(); }
+};
+
+/// The integer form of a float tensor: real[c] = scale[c]*q + offset[c], then clipped at 0 if `relu`.
+struct Quantity {
+  ValueId id;                               ///< invalid while `linear` is deferred
+  std::shared_ptr<DeferredLinear> linear;   ///< set for the accumulator of a linear node
+  std::vector<double> scale{1.0};           ///< one, or one per index of axis 1
+  std::vector<double> offset;               ///< empty, one, or one per index of axis 1
+  bool relu = false;
+  double upper = 0;                         ///< > 0: also clipped there (ReLU6)
+};
+
+/// An 8-bit tensor and its scale.
+struct Activation {
+  ValueId id;
+  QuantParams quant;
+};
+
+/// Thrown by a rule where a node has no integer form; collected, never shown as is.
+struct Refused {
+  std::string reason;
+};
+
+/// State of one lowering; rules read operands from it and append integer nodes to it.
+class Lowering {
+ public:
+  Lowering(const Graph& source, RangeLookup ranges, IntegerizeOptions options);
+  IntegerNetwork run();
+  /// run() without ranges that mean anything: only the refusals count, numbers that do not work out are
+  /// passed over.
+  void run_for_refusals();
+  const std::vector<NotInteger>& refusals() const { return refusals_; }
+
+  const Graph& source() const { return source_; }
+  Graph& out() { return out_; }
+  BoundsAnalysis& bounds() { return bounds_; }
+  const IntegerizeOptions& options() const { return options_; }
+
+  // Reading float values.
+  const Shape& shape(ValueId value) const { return source_.value(value).type.shape; }
+  bool is_constant(ValueId value) const { return source_.is_constant(value); }
+  const Quantity& quantity(ValueId value);
+  /// int32 (or narrower) tensor with its scale and offset, clip already applied.
+  Quantity accumulator(ValueId value);
+  /// 8-bit tensor, signed or unsigned by its range, at the scale its range asks for.
+  Activation activation(ValueId value);
+  Activation signed_activation(ValueId value, double least_scale = 0);
+  /// Signed 8-bit tensor at exactly this scale. The scale must not be finer than an activation it comes from.
+  Activation signed_activation_at(ValueId value, double scale);
+  /// Smallest scale at which a signed 8-bit tensor holds the value's range without finer detail than is there.
+  double signed_scale(ValueId value);
+  Range range(ValueId value, Signedness signedness = Signedness::automatic) const;
+
+  // Writing.
+  /// Tensor-safe name made from a float value's name plus a suffix.
+  std::string name_for(ValueId value, std::string_view suffix = "") const;
+  ValueId emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs = {});
+  ValueId constant_i64(const std::string& name, const std::vector<std::int64_t>& values);
+  void define(ValueId value, Quantity quantity);
+  void define(ValueId value, const Activation& activation);
+  /// RequantShift with scalar multiplier and free output scale: the scale that results is returned.
+  Activation requant_free(ValueId acc, double acc_scale, double wanted_scale, bool is_signed, const std::string& name);
+  [[noreturn]] void refuse(std::string reason) const { throw Refused{std::move(reason)}; }
+  const Node& node() const { return *node_; }
+
+ private:
+  QuantParams levels(double scale, bool is_signed) const;
+  QuantParams choose(Range range, Signedness signedness) const;
+  Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
+  Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted, const std::string& name);
+  Activation requant_again(const DeferredLinear& linear, const QuantParams& wanted, bool scale_is_fixed, const std::string& name);
+  Activation requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,
+                            const QuantParams& wanted, bool scale_is_fixed, const std::string& name);
+  std::optional<Activation> try_requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,
+                                               const QuantParams& wanted, const std::string& name, std::string& why);
+  void emit_linear(DeferredLinear& linear, const QuantizedWeights& weights);
+  void emit_plain(DeferredLinear& linear);
+  Activation emit_requant(ValueId acc, const RequantChoice& choice, const QuantParams& quant, const std::string& name);
+  void lower(NodeId id);
+  void stand_in_for_outputs(const Node& node);
+
+  const Graph& source_;
+  RangeLookup ranges_;
+  IntegerizeOptions options_;
+  Quantizer quantizer_;
+  Graph out_;
+  BoundsAnalysis bounds_{out_};
+  std::map<ValueId, Quantity> quantities_;
+  /// Materialized activations: by value, signedness, and fixed scale (0: chosen from the range).
+  std::map<std::tuple<ValueId, bool, double>, Activation> activations_;
+  std::vector<Correspondence> correspondences_;
+  std::vector<NotInteger> refusals_;
+  const Node* node_ = nullptr;
+  bool only_refusals_ = false;
+};
+
+/// How one float operator becomes integer.
+struct LoweringRule {
+  LoweringInfo info;
+  void (*apply)(Lowering&, const Node&);  ///< \throws Refused
+};
+
+/// Rule for an operator, nullptr where there is none. The table is in lowering/registry.cpp.
+const LoweringRule* find_lowering(std::string_view op);
+const std::vector<LoweringRule>& all_lowerings();
+
+}  // namespace waveq

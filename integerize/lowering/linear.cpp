@@ -1,0 +1,118 @@
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "lowering/rules.h"
+
+namespace waveq {
+
+namespace {
+
+/// The integer input and the names every deferred linear node needs.
+std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId x) {
+  const Activation in = to.activation(x);
+  auto linear = std::make_shared<DeferredLinear>();
+  linear->op = node.op;
+  linear->name = to.name_for(node.outputs.front());
+  linear->origin = node.origin.empty() ? node.name : node.origin;
+  linear->x = in.id;
+  linear->x_scale = in.quant.scale;
+  return linear;
+}
+
+void define(Lowering& to, const Node& node, std::shared_ptr<DeferredLinear> linear) {
+  Quantity q;
+  q.linear = std::move(linear);
+  to.define(node.outputs.front(), std::move(q));
+}
+
+const Tensor& constant_operand(Lowering& to, const Node& node, std::size_t i, std::string_view what) {
+  if (!to.is_constant(node.inputs.at(i))) to.refuse(fmt::format("its {} is not constant", what));
+  return to.source().constant(node.inputs.at(i));
+}
+
+std::vector<double> optional_bias(Lowering& to, const Node& node, std::size_t i, std::size_t channels) {
+  if (node.inputs.size() <= i || !node.inputs[i].valid()) return {};
+  std::vector<double> bias = to_double(constant_operand(to, node, i, "bias"));
+  if (bias.size() == 1) bias.resize(channels, bias.front());
+  if (bias.size() != channels) to.refuse(fmt::format("its bias has {} values for {} outputs", bias.size(), channels));
+  return bias;
+}
+
+Tensor transposed(const Tensor& m) {
+  const std::int64_t rows = m.shape()[0], columns = m.shape()[1];
+  Tensor out(DType::f32, {columns, rows});
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) out.as<float>()[static_cast<std::size_t>(c * rows + r)] = m.as<float>()[static_cast<std::size_t>(r * columns + c)];
+  return out;
+}
+
+}  // namespace
+
+/// Conv of any group with constant weights [O, C/g, k...] and dilation 1.
+void lower_conv(Lowering& to, const Node& node) {
+  const Tensor& w = constant_operand(to, node, 1, "weight");
+  const std::size_t spatial = w.shape().size() - 2;
+  const std::vector<std::int64_t> dilations = node.attrs.get_ints("dilations", std::vector<std::int64_t>(spatial, 1));
+  if (std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; })) to.refuse("the integer Conv kernels have dilation 1 only");
+  if (node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET") to.refuse("auto_pad was not resolved to explicit pads; run the rewrites first");
+  auto linear = deferred(to, node, node.inputs[0]);
+  linear->weights = w;
+  linear->bias = optional_bias(to, node, 2, linear->channels());
+  Attrs attrs;
+  attrs.set("dilations", dilations);
+  attrs.set("group", node.attrs.get_int("group", 1));
+  attrs.set("kernel_shape", std::vector<std::int64_t>(w.shape().begin() + 2, w.shape().end()));
+  attrs.set("pads", node.attrs.get_ints("pads", std::vector<std::int64_t>(2 * spatial, 0)));
+  attrs.set("strides", node.attrs.get_ints("strides", std::vector<std::int64_t>(spatial, 1)));
+  linear->attrs = std::move(attrs);
+  define(to, node, std::move(linear));
+}
+
+/// Gemm with constant B, alpha and beta moved into weights and bias, in the form transB = 1.
+void lower_gemm(Lowering& to, const Node& node) {
+  if (node.attrs.get_int("transA", 0) != 0) to.refuse("transA = 1 has no integer form");
+  const Tensor& b = constant_operand(to, node, 1, "weight");
+  auto linear = deferred(to, node, node.inputs[0]);
+  linear->weights = node.attrs.get_int("transB", 0) != 0 ? b : transposed(b);
+  const double alpha = node.attrs.get_float("alpha", 1.0), beta = node.attrs.get_float("beta", 1.0);
+  if (alpha != 1.0)
+    for (float& v : linear->weights.as<float>()) v = static_cast<float>(v * alpha);
+  linear->bias = optional_bias(to, node, 2, linear->channels());
+  for (double& v : linear->bias) v *= beta;
+  linear->attrs.set("alpha", 1.0);
+  linear->attrs.set("beta", 1.0);
+  linear->attrs.set("transA", std::int64_t{0});
+  linear->attrs.set("transB", std::int64_t{1});
+  define(to, node, std::move(linear));
+}
+
+/// MatMul. Constant right operand: Gemm for a matrix; else one weight scale, as a requant behind a tensor of
+/// rank 3 has no axis for one scale per feature. Two activations: the int32 product.
+void lower_matmul(Lowering& to, const Node& node) {
+  const ValueId a = node.inputs[0], b = node.inputs[1];
+  if (to.shape(a).size() < 2 || to.shape(b).size() < 2) to.refuse("operands of rank 1 have no integer form");
+  if (to.is_constant(a)) to.refuse("a constant left operand has no integer form; transpose the product");
+  if (to.is_constant(b)) {
+    if (to.shape(b).size() != 2) to.refuse("constant weights of rank above 2 have no integer form");
+    auto linear = deferred(to, node, a);
+    if (to.shape(a).size() == 2) {
+      linear->op = "Gemm";
+      linear->weights = transposed(to.source().constant(b));
+      for (const char* one : {"alpha", "beta"}) linear->attrs.set(one, 1.0);
+      linear->attrs.set("transA", std::int64_t{0});
+      linear->attrs.set("transB", std::int64_t{1});
+    } else {
+      linear->weights = to.source().constant(b);
+      linear->channel_axis = -1;
+    }
+    return define(to, node, std::move(linear));
+  }
+  const Activation left = to.activation(a), right = to.activation(b);
+  Quantity product;
+  product.id = to.emit("MatMul", to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
+  product.scale = {left.quant.scale * right.quant.scale};
+  to.define(node.outputs.front(), std::move(product));
+}
+
+}  // namespace waveq

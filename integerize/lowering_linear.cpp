@@ -1,0 +1,166 @@
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "lowering.h"
+
+namespace waveq {
+
+std::size_t DeferredLinear::channels() const {
+  const std::size_t axis = op == "MatMul" ? weights.shape().size() - 1 : 0;
+  return static_cast<std::size_t>(weights.shape()[axis]);
+}
+
+namespace {
+
+/// Accumulator scale per channel, or one where the weights share a scale.
+std::vector<double> accumulator_scale(const DeferredLinear& linear, const QuantizedWeights& w) {
+  std::vector<double> scale;
+  for (double s : w.scale) scale.push_back(s * linear.x_scale);
+  return scale;
+}
+
+double scale_of(const std::vector<double>& scale, std::size_t channel) { return scale[scale.size() > 1 ? channel : 0]; }
+
+/// Bias in accumulator steps, for the operators that apply it themselves.
+std::vector<std::int32_t> integer_bias(const DeferredLinear& linear, const std::vector<double>& scale) {
+  std::vector<std::int32_t> q;
+  if (linear.op == "Conv") return q;
+  for (std::size_t c = 0; c < linear.bias.size(); ++c) {
+    const double rounded = std::floor(linear.bias[c] / scale_of(scale, c) + 0.5);
+    // Integers travel as float32, which is exact up to 2^24.
+    if (std::abs(rounded) > 16777216.0)
+      throw Error(ErrorCode::overflow, linear.origin, fmt::format("bias of channel {} is {:.3g} accumulator steps, 2^24 is the limit", c, rounded),
+                  "its weights are too small for it; use fewer weight levels");
+    q.push_back(static_cast<std::int32_t>(rounded));
+  }
+  return q;
+}
+
+/// What the accumulator can reach with these weights, bias included where the node applies it.
+std::vector<Interval> reachable(const DeferredLinear& linear, const QuantizedWeights& weights, const TensorType& x_type, const Bounds& x) {
+  Graph g;
+  const ValueId in = g.add_input("x", x_type);
+  BoundsAnalysis bounds(g);
+  bounds.assume(in, x);
+  const ValueId acc = g.emit(linear.op, "acc", {in, g.add_constant("w", weights.q)}, linear.attrs);
+  const std::vector<std::int32_t> bias = integer_bias(linear, accumulator_scale(linear, weights));
+  std::vector<Interval> out;
+  for (std::size_t c = 0; c < linear.channels(); ++c) {
+    Interval i = bounds.of(acc).of(c);
+    if (!bias.empty()) i = {i.lo + bias[c], i.hi + bias[c]};
+    out.push_back(i);
+  }
+  return out;
+}
+
+Interval hull(const std::vector<Interval>& all) {
+  Interval h = all.front();
+  for (const Interval& i : all) h = {std::min(h.lo, i.lo), std::max(h.hi, i.hi)};
+  return h;
+}
+
+}  // namespace
+
+/// Appends the node with these weights. A Conv leaves its bias to the requant's add; Gemm takes it as its
+/// int32 input and MatMul as an Add behind it (deeploy-dialect.md 1.4, 13.5).
+void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weights) {
+  const ValueId w = out_.add_constant(linear.name + "_weight", weights.q);
+  linear.scale = accumulator_scale(linear, weights);
+  const std::string acc_name = linear.name + "_acc";
+  std::vector<ValueId> inputs{linear.x, w};
+  std::vector<std::int32_t> q = integer_bias(linear, linear.scale);
+  const bool has_bias = std::ranges::any_of(q, [](std::int32_t b) { return b != 0; });
+  if (linear.op == "Gemm") {
+    if (q.empty()) q.assign(linear.channels(), 0);
+    inputs.push_back(out_.add_constant(linear.name + "_bias", Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q)));
+  }
+  linear.accumulator = emit(linear.op, acc_name, inputs, linear.attrs);
+  if (linear.op == "MatMul" && has_bias) {
+    const ValueId b = out_.add_constant(linear.name + "_bias", Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q));
+    linear.accumulator = emit("Add", linear.name + "_biased", {linear.accumulator, b});
+  }
+  if (linear.op == "Conv") linear.offset = linear.bias;
+}
+
+void Lowering::emit_plain(DeferredLinear& linear) {
+  const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
+  emit_linear(linear, quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin));
+}
+
+namespace {
+
+/// Least multiplier of a channel whose bias is `bias_steps_out` output steps: add = q*mul with |q| < limit*|mul|
+/// and q = bias/ratio leaves mul^2 > bias*2^shift/limit. A channel of tiny weights and a large bias needs it.
+double least_mul(double bias_steps_out, int shift, const RequantLimits& limits) {
+  const double squared = std::abs(bias_steps_out) * std::ldexp(1.0, shift) / static_cast<double>(limits.max_add_per_mul);
+  return std::max(1.0, std::ceil(1.01 * std::sqrt(squared)));
+}
+
+}  // namespace
+
+/// Weights and requant together. With natural weight scales the multipliers ratio*2^shift would have to be
+/// rounded, each channel by another factor; instead each multiplier is rounded up and the channel's weight
+/// scale is stretched to the value that makes it exact. The largest weight then uses somewhat fewer levels;
+/// the requant applies precisely the scale that is carried on. The largest shift that is provably safe wins.
+Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& wanted, const std::string& name) {
+  const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
+  const QuantizedWeights natural = quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin);
+  const std::size_t n = linear.channels();
+  const bool adds_bias = linear.op == "Conv" && !linear.bias.empty();
+  const double unit = linear.x_scale / wanted.scale;
+  std::string why;
+  for (int shift = options_.requant.max_shift; shift >= options_.requant.min_shift; --shift) {
+    std::vector<double> weight_scale = natural.scale;
+    for (std::size_t c = 0; c < weight_scale.size(); ++c) {
+      double mul = std::ceil(natural.scale[c] * unit * std::ldexp(1.0, shift) - 1e-6);
+      for (std::size_t k = 0; adds_bias && k < n; ++k)
+        if (weight_scale.size() == 1 || k == c) mul = std::max(mul, least_mul(linear.bias[k] / wanted.scale, shift, options_.requant));
+      weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
+    }
+    const QuantizedWeights weights = quantize_weights(linear.weights, axis, options_.weight_levels, weight_scale, linear.origin);
+    const std::vector<double> scale = accumulator_scale(linear, weights);
+    std::vector<Interval> acc = reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
+    const std::size_t sets = weights.scale.size() > 1 || adds_bias ? n : 1;
+    if (sets == 1) acc = {hull(acc)};
+    std::vector<double> ratio, bias;
+    for (std::size_t c = 0; c < sets; ++c) {
+      ratio.push_back(scale_of(scale, c) / wanted.scale);
+      if (adds_bias) bias.push_back(linear.bias[c] / scale_of(scale, c));
+    }
+    RequantLimits limits = options_.requant;
+    limits.min_shift = limits.max_shift = shift;
+    const auto choice = choose_requant(ratio, bias, acc, limits, &why);
+    if (!choice) continue;
+    emit_linear(linear, weights);
+    linear.shift = shift;
+    linear.out_scale = wanted.scale;
+    return emit_requant(linear.accumulator, *choice, wanted, name);
+  }
+  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin), "no requant parameters are provably safe: " + why, "use fewer levels, or a wider calibration range");
+}
+
+/// A second requant of an accumulator whose weights are fixed. Its multipliers stay exact where the new output
+/// scale is the first one times a power of two: up to 5 % of clipped range or 25 % of coarser step cost less
+/// than unequal channel gains. Where the range lies between, the wanted scale comes first and the next power of
+/// two is the way out.
+Activation Lowering::requant_again(const DeferredLinear& linear, const QuantParams& wanted, bool scale_is_fixed, const std::string& name) {
+  std::vector<double> scales{wanted.scale};
+  if (!scale_is_fixed) {
+    const double octaves = std::log2(wanted.scale / linear.out_scale);
+    const double nearest = std::ldexp(linear.out_scale, static_cast<int>(std::round(octaves)));
+    const bool close = nearest >= 0.95 * wanted.scale && nearest <= 1.25 * wanted.scale;
+    scales.insert(close ? scales.begin() : scales.end(), nearest);
+    scales.push_back(std::ldexp(linear.out_scale, static_cast<int>(std::ceil(octaves))));
+  }
+  std::string why;
+  for (double scale : scales) {
+    QuantParams quant = wanted;
+    quant.scale = scale;
+    if (const auto a = try_requant_vector(linear.accumulator, linear.scale, linear.offset, quant, name, why)) return *a;
+  }
+  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin), "no parameters of its second requant are provably safe: " + why, "use fewer levels, or a wider calibration range");
+}
+
+}  // namespace waveq

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "waveq/integerize/bounds.h"
+
+namespace waveq {
+
+/// Interval transfer functions: what each operator makes of the bounds of its inputs.
+struct TransferContext {
+  const Graph& graph;
+  const Node& node;
+  BoundsAnalysis& analysis;
+
+  const Bounds& input(std::size_t i) const { return analysis.of(node.inputs.at(i)); }
+  const Shape& input_shape(std::size_t i) const { return graph.value(node.inputs.at(i)).type.shape; }
+  const Tensor* constant(std::size_t i) const;
+};
+
+/// Bounds of the node's first output. \throws Error{unsupported} for an operator without a transfer function.
+Bounds transfer(const TransferContext& ctx);
+/// Overflow check of the node itself.
+NodeBound check_node(const TransferContext& ctx);
+
+/// Bounds of the accumulator of Conv, Gemm or MatMul. `prefix` bounds |partial sum| in any summation order.
+struct AccumulatorBounds {
+  Bounds value;
+  double prefix = 0;
+};
+AccumulatorBounds accumulator_bounds(const TransferContext& ctx);
+
+/// (x*mul + add + half) >> shift clipped, without wrap, at both ends of an interval; and the largest
+/// magnitude among x*mul, x*mul + add, x*mul + add + half.
+struct RequantParams {
+  std::int64_t mul, add;
+  int shift;
+  std::int64_t half, lo, hi;
+};
+RequantParams requant_params(const TransferContext& ctx, std::size_t channel);
+Interval requant_interval(const Interval& x, const RequantParams& rq);
+double requant_worst(const Interval& x, const RequantParams& rq);
+/// Number of distinct parameter sets of a RequantShift node (1 or its channels).
+std::size_t requant_channels(const TransferContext& ctx);
+
+}  // namespace waveq
