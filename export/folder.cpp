@@ -1,0 +1,178 @@
+#include "waveq/export/folder.h"
+
+#include <algorithm>
+#include <map>
+#include <system_error>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <openssl/evp.h>
+
+#include "waveq/export/verify.h"
+#include "waveq/export/version.h"
+#include "waveq/graph/file.h"
+#include "waveq/graph/npz.h"
+
+namespace waveq {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kManifest = "manifest.json";
+
+[[noreturn]] void io_failure(const fs::path& path, const std::string& what, const std::error_code& error) {
+  throw Error(ErrorCode::io, path.string(), what + ": " + error.message(), "check that the folder exists and may be written");
+}
+
+/// A folder that vanishes unless it is put in place.
+class Staging {
+ public:
+  explicit Staging(const fs::path& target) : target_(target), path_(target.string() + fmt::format(".tmp-{}", getpid())) {
+    std::error_code error;
+    if (target.has_parent_path()) fs::create_directories(target.parent_path(), error);
+    if (error) io_failure(target.parent_path(), "cannot make the folder", error);
+    fs::remove_all(path_, error);
+    if (!fs::create_directory(path_, error) || error) io_failure(path_, "cannot make the folder", error);
+  }
+  ~Staging() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+  /// Puts the folder in place of the target in one step; an old target ends up here and goes with us.
+  void commit() {
+    std::error_code error;
+    if (!fs::exists(target_)) {
+      fs::rename(path_, target_, error);
+      if (error) io_failure(target_, "cannot put the finished folder in place", error);
+      return;
+    }
+    if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) return;
+    // A file system without exchange: the old folder steps aside first.
+    const fs::path aside = path_.string() + ".old";
+    fs::rename(target_, aside, error);
+    if (error) io_failure(target_, "cannot replace the old folder", error);
+    fs::rename(path_, target_, error);
+    if (error) {
+      std::error_code ignored;
+      fs::rename(aside, target_, ignored);
+      io_failure(target_, "cannot put the finished folder in place", error);
+    }
+    fs::remove_all(aside, error);
+  }
+
+ private:
+  fs::path target_, path_;
+};
+
+void write_tensors(const fs::path& path, const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  std::vector<NpzItem> items;
+  for (const auto& [name, tensor] : tensors) items.push_back({name, &tensor});
+  write_npz(path, items);
+}
+
+/// Inputs and outputs are int64, in graph order (deeploy-dialect.md 13.11).
+std::vector<std::pair<std::string, Tensor>> as_int64(const Graph& graph, const std::vector<ValueId>& ids, const std::vector<Tensor>& tensors) {
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (std::size_t i = 0; i < ids.size(); ++i) out.emplace_back(graph.value(ids[i]).name, cast(tensors[i], DType::i64));
+  return out;
+}
+
+std::vector<std::pair<std::string, Tensor>> in_graph_order(const Graph& graph, const std::map<std::string, Tensor>& activations) {
+  std::vector<std::pair<std::string, Tensor>> out;
+  for (NodeId id : graph.topological_order())
+    for (ValueId v : graph.node(id).outputs)
+      if (const auto it = v.valid() ? activations.find(graph.value(v).name) : activations.end(); it != activations.end()) out.emplace_back(it->first, it->second);
+  return out;
+}
+
+void require_target(const TargetProfile& target, const Graph& graph) {
+  const std::vector<Finding> findings = target.check(target, graph);
+  if (findings.empty()) return;
+  std::string list;
+  for (const Finding& f : findings) list += fmt::format("\n  '{}' ({}): {}", f.node, f.rule, f.problem);
+  throw Error(ErrorCode::not_integer, target.name, fmt::format("{} places of the integer network do not run on this target:{}", findings.size(), list));
+}
+
+std::string manifest_json(const fs::path& dir, const QuantizeJob& job) {
+  nlohmann::ordered_json j;
+  j["tool"] = "waveq";
+  j["version"] = kVersion;
+  j["seed"] = job.recipe.seed;
+  const auto entry = [](const fs::path& path) { return nlohmann::ordered_json{{"file", path.filename().string()}, {"sha256", sha256(read_file(path))}}; };
+  j["inputs"]["model"] = entry(job.model);
+  j["inputs"]["calibration"] = entry(job.calibration_data);
+  if (job.calibration_table) j["inputs"]["table"] = entry(*job.calibration_table);
+  if (job.evaluation_data) j["inputs"]["evaluation"] = entry(*job.evaluation_data);
+  std::vector<fs::path> files;
+  for (const auto& file : fs::directory_iterator(dir)) files.push_back(file.path());
+  std::ranges::sort(files);
+  for (const fs::path& file : files) j["outputs"][file.filename().string()] = sha256(read_file(file));
+  return j.dump(1) + "\n";
+}
+
+void verify_written(const fs::path& dir) {
+  const VerifyReport report = verify_folder(dir, {.overflow = Overflow::error});
+  if (!report.mismatches.empty())
+    throw Error(ErrorCode::mismatch, fmt::format("tensor '{}'", report.mismatches.front().tensor), "the written network does not reproduce its golden vectors", "please report this");
+  if (!report.unmatched.empty()) throw Error(ErrorCode::internal, report.unmatched.front(), "a golden tensor names nothing in the written network", "please report this");
+}
+
+}  // namespace
+
+std::string sha256(std::string_view bytes) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int length = 0;
+  WAVEQ_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest, &length, EVP_sha256(), nullptr) == 1);
+  std::string hex;
+  for (unsigned int i = 0; i < length; ++i) hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+void check_output_dir(const fs::path& dir) {
+  if (dir.empty()) throw Error(ErrorCode::invalid_argument, "-o", "is empty", "name the folder to write");
+  std::error_code error;
+  if (fs::exists(dir, error)) {
+    if (!fs::is_directory(dir)) throw Error(ErrorCode::io, dir.string(), "exists and is not a folder", "choose another name with -o");
+    if (!fs::is_empty(dir) && !fs::exists(dir / kManifest))
+      throw Error(ErrorCode::invalid_argument, dir.string(), "is not empty and was not written by waveq; it would be replaced as a whole", "choose another folder with -o, or empty this one");
+  }
+  // The nearest existing parent decides whether the folder can be made at all.
+  fs::path parent = fs::absolute(dir).parent_path();
+  while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path()) parent = parent.parent_path();
+  if (!fs::is_directory(parent, error)) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' is not a folder", parent.string()), "choose another place with -o");
+  if (access(parent.c_str(), W_OK | X_OK) != 0) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' cannot be written", parent.string()), "choose another place with -o");
+}
+
+void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs::path& raw_dir, const FolderOptions& options) {
+  check_output_dir(raw_dir);
+  // A trailing slash would make the sibling a child.
+  const fs::path dir = raw_dir.has_filename() ? raw_dir : raw_dir.parent_path();
+  const TargetProfile& target = find_target(result.recipe.target);
+  const Graph& graph = result.network.graph;
+  require_target(target, graph);
+
+  Staging staging(dir);
+  const fs::path& to = staging.path();
+  write_file(to / "network.onnx", target.to_file(target, graph));
+  write_tensors(to / "inputs.npz", as_int64(graph, graph.inputs(), result.golden.inputs));
+  write_tensors(to / "outputs.npz", as_int64(graph, graph.outputs(), result.golden.outputs));
+  write_tensors(to / "activations.npz", in_graph_order(graph, result.golden.activations));
+  write_file(to / "quantization.json", quantization_json(graph));
+  write_file(to / "calibration.json", result.calibration.to_text());
+  write_file(to / "recipe.toml", to_toml(result.recipe));
+  write_file(to / "report.json", report_json(result, target, job.model.filename().string(), options));
+  verify_written(to);
+  write_file(to / kManifest, manifest_json(to, job));
+  staging.commit();
+}
+
+}  // namespace waveq

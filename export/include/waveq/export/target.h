@@ -1,0 +1,44 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "waveq/graph/graph.h"
+
+namespace waveq {
+
+/// An operator a target runs, with what it asks of it in words.
+struct TargetOperator {
+  std::string op;
+  std::string accepts;
+};
+
+/// Where a network breaks a rule of the target.
+struct Finding {
+  std::string node;
+  std::string rule;     ///< short name of the broken rule
+  std::string problem;  ///< what was found
+};
+
+/// A target as data: what it accepts and how its files look.
+struct TargetProfile {
+  std::string name;
+  std::string summary;
+  std::string source;                     ///< where the facts come from
+  std::int64_t opset = 11;                ///< of the written file
+  std::string dialect_domain;             ///< of the integer dialect's operators
+  std::vector<TargetOperator> operators;
+  std::vector<std::string> limits;        ///< rules that hold for the whole network, in words
+  /// All broken rules, in topological order.
+  std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
+  /// The network's file in the target's dialect. \throws Error of the ONNX writer.
+  std::string (*to_file)(const TargetProfile&, const Graph&);
+};
+
+/// All targets, the default first.
+const std::vector<TargetProfile>& targets();
+/// \throws Error{invalid_argument} listing the names that exist.
+const TargetProfile& find_target(std::string_view name);
+
+}  // namespace waveq

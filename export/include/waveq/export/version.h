@@ -1,0 +1,8 @@
+#pragma once
+
+namespace waveq {
+
+/// Version of this library and tool; CMakeLists.txt checks that it is the project's.
+inline constexpr const char* kVersion = "0.1.0";
+
+}  // namespace waveq
