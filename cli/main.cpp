@@ -1,0 +1,93 @@
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "cli.h"
+#include "waveq/export/version.h"
+
+namespace waveq::cli {
+namespace {
+
+void set_up_log() {
+  auto log = std::make_shared<spdlog::logger>("waveq", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log->set_pattern("%v");
+  spdlog::set_default_logger(log);
+}
+
+void complain(const std::string& message) {
+  end_progress();
+  fmt::print(stderr, "waveq: {}\n", message);
+}
+
+int main_with(int argc, char** argv) {
+  set_up_log();
+  CLI::App app{"waveq makes a float ONNX network compute with integers only, proves that it cannot overflow, and\n"
+               "hands over golden vectors for the kernels of its target."};
+  app.set_version_flag("--version", fmt::format("waveq {}", kVersion));
+  app.require_subcommand(1);
+  app.footer("\nExample:\n  waveq quantize model.onnx --calib calib.npz --eval test.npz -o out\n\nExit codes: 0 done, 1 error, 2 usage, 3 cannot be made integer, 4 overflow not excluded, 5 gate missed.\n"
+             "waveq VERB --help explains each verb.");
+
+  bool quiet = false, verbose = false;
+  std::vector<std::pair<CLI::App*, Action>> verbs;
+  const auto verb = [&](const char* name, const char* summary, Action (*add)(CLI::App&)) {
+    CLI::App* sub = app.add_subcommand(name, summary);
+    sub->add_flag("-q,--quiet", quiet, "errors only");
+    sub->add_flag("-v,--verbose", verbose, "more about what happens");
+    verbs.emplace_back(sub, add(*sub));
+  };
+  verb("quantize", "the main job: float model and samples -> finished integer folder", add_quantize);
+  verb("inspect", "what a model holds, and what would stay float", add_inspect);
+  verb("rewrite", "float-to-float canonicalization alone", add_rewrite);
+  verb("calibrate", "the calibration table alone; `calibrate merge` joins shards", add_calibrate);
+  verb("run", "evaluate a float or an integer network", add_run);
+  verb("verify", "re-run a folder's network and compare with its golden vectors", add_verify);
+  verb("compare", "two npz dumps, tensor by tensor", add_compare);
+  verb("prove", "overflow proof of any integer network", add_prove);
+  verb("passes", "the pipeline, rewrite rules, lowering rules, observers and quantizers", add_passes);
+  verb("ops", "the operators waveq knows", add_ops);
+  verb("targets", "the target profiles", add_targets);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    complain(fmt::format("{}; see `waveq {}--help`", e.what(), app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " "));
+    return kUsage;
+  }
+  spdlog::set_level(verbose ? spdlog::level::debug : quiet ? spdlog::level::err : spdlog::level::info);
+  for (auto& [sub, action] : verbs)
+    if (sub->parsed()) return action();
+  return kUsage;
+}
+
+}  // namespace
+}  // namespace waveq::cli
+
+int main(int argc, char** argv) {
+  using namespace waveq::cli;
+  try {
+    const int code = main_with(argc, argv);
+    end_progress();
+    return code;
+  } catch (const CLI::ParseError& e) {
+    complain(e.what());
+    return kUsage;
+  } catch (const waveq::Error& e) {
+    complain(e.what());
+    return exit_code(e.code());
+  } catch (const std::bad_alloc&) {
+    complain("out of memory; a smaller model or fewer threads may fit");
+    return kError;
+  } catch (const std::exception& e) {
+    complain(e.what());
+    return kError;
+  }
+}
