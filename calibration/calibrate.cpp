@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "waveq/graph/executor.h"
+#include "waveq/graph/version.h"
 
 namespace waveq {
 
 namespace {
 
-constexpr const char* kVersion = "0.1.0";
 
 /// Per value of the graph; nullptr where it is not observed.
 using Recorders = std::vector<std::unique_ptr<TensorStatistics>>;

@@ -9,7 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "cli.h"
-#include "waveq/export/version.h"
+#include "waveq/graph/version.h"
 
 namespace waveq::cli {
 namespace {

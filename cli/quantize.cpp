@@ -43,7 +43,9 @@ void print_summary(const QuantizeResult& r, const std::string& model, const std:
   rows.push_back({"time", fmt::format("{:.2f} s", total)});
   print_table(rows);
   std::vector<const TensorQuality*> worst;
-  for (const TensorQuality& t : r.tensors) worst.push_back(&t);
+  // Only where rounding happens: what merely moves a tensor repeats its figure.
+  for (const TensorQuality& t : r.tensors)
+    if (const auto v = g.find_value(t.integer_value); v && g.value(*v).producer.valid() && g.node(g.value(*v).producer).op == "RequantShift") worst.push_back(&t);
   std::ranges::stable_sort(worst, std::less<>{}, [](const TensorQuality* t) { return t->sqnr_db; });
   worst.resize(std::min<std::size_t>(worst.size(), 5));
   std::vector<std::vector<std::string>> table = {{"noisiest tensors", "SQNR", "saturated"}};

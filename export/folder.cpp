@@ -12,7 +12,7 @@
 #include <openssl/evp.h>
 
 #include "waveq/export/verify.h"
-#include "waveq/export/version.h"
+#include "waveq/graph/version.h"
 #include "waveq/graph/file.h"
 #include "waveq/graph/npz.h"
 

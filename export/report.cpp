@@ -8,7 +8,7 @@
 
 #include "waveq/export/folder.h"
 #include "waveq/graph/op.h"
-#include "waveq/export/version.h"
+#include "waveq/graph/version.h"
 
 namespace waveq {
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include <Eigen/Core>
 #include <fmt/format.h>
 
 #include "lowering/rules.h"
@@ -40,10 +41,10 @@ std::vector<double> optional_bias(Lowering& to, const Node& node, std::size_t i,
 }
 
 Tensor transposed(const Tensor& m) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const std::int64_t rows = m.shape()[0], columns = m.shape()[1];
   Tensor out(DType::f32, {columns, rows});
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) out.as<float>()[static_cast<std::size_t>(c * rows + r)] = m.as<float>()[static_cast<std::size_t>(r * columns + c)];
+  Eigen::Map<Matrix>(out.as<float>().data(), columns, rows) = Eigen::Map<const Matrix>(m.as<float>().data(), rows, columns).transpose();
   return out;
 }
 
