@@ -17,6 +17,7 @@ struct Options {
 
 int run(const CLI::App& app, const Options& o) {
   if (o.model.empty() || o.calib.empty() || o.out.empty()) throw CLI::ValidationError("calibrate", "MODEL, --calib and -o are needed");
+  keep_inputs(o.out, {o.model, o.calib, o.common.recipe_file});
   const Recipe recipe = o.common.recipe(app);
   const Graph graph = load_canonical(o.model, recipe);
   Dataset data(o.calib, graph);

@@ -44,6 +44,9 @@ struct Common {
   unsigned thread_count() const;
 };
 
+/// \throws Error{invalid_argument} where `output` is one of the files that are read: inputs are never modified.
+void keep_inputs(const std::string& output, const std::vector<std::string>& inputs);
+
 /// A progress line on stderr: rewritten in place on a terminal, else a line every quarter of a stage.
 Progress progress_line();
 /// Ends the line before other output.

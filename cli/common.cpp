@@ -111,6 +111,13 @@ Recipe Common::recipe(const CLI::App& app) const {
   return r;
 }
 
+void keep_inputs(const std::string& output, const std::vector<std::string>& inputs) {
+  std::error_code error;
+  for (const std::string& input : inputs)
+    if (!output.empty() && std::filesystem::equivalent(output, input, error) && !error)
+      throw Error(ErrorCode::invalid_argument, output, "is the input itself, which is never modified", "choose another name with -o");
+}
+
 unsigned Common::thread_count() const { return threads ? threads : std::max(1u, std::thread::hardware_concurrency()); }
 
 namespace {

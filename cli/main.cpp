@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -54,6 +55,10 @@ int main_with(int argc, char** argv) {
   verb("ops", "the operators waveq knows", add_ops);
   verb("targets", "the target profiles", add_targets);
 
+  if (argc > 1 && argv[1][0] != '-' && std::ranges::none_of(verbs, [&](const auto& v) { return v.first->get_name() == argv[1]; })) {
+    complain(fmt::format("'{}' is not a verb; see `waveq --help`", argv[1]));
+    return kUsage;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

@@ -102,9 +102,9 @@ Action add_quantize(CLI::App& app) {
   app.add_option("-o,--output", o->out, "folder to write; replaced as a whole if waveq wrote it")->required()->type_name("DIR");
   app.add_option("--table", o->table, "ranges from this calibration table instead of a calibration run")->type_name("FILE");
   o->common.add(app, Common::kRecipe | Common::kTarget | Common::kObserver | Common::kThreads | Common::kShapes | Common::kPasses | Common::kSeed | Common::kJson);
-  app.add_option("--min-sqnr", o->min_sqnr, "exit with 5 below this output SQNR")->type_name("DB");
-  app.add_option("--min-agreement", o->min_agreement, "exit with 5 below this share of equal argmax")->type_name("0..1");
-  app.add_option("--max-top1-drop", o->max_drop, "exit with 5 where top-1 falls by more")->type_name("POINTS");
+  app.add_option("--min-sqnr", o->min_sqnr, "exit with 5 below this output SQNR")->type_name("DB")->check(CLI::Range(0.0, 1000.0));
+  app.add_option("--min-agreement", o->min_agreement, "exit with 5 below this share of equal argmax")->type_name("0..1")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--max-top1-drop", o->max_drop, "exit with 5 where top-1 falls by more")->type_name("POINTS")->check(CLI::Range(0.0, 100.0));
   app.add_flag("--profile", o->profile, "write times and memory into report.json (the folder then differs from run to run)");
   app.footer("\nExamples:\n  waveq quantize model.onnx --calib calib.npz --eval test.npz -o out\n"
              "  waveq quantize model.onnx --calib calib.npz -o out --observer percentile:99.99 --min-agreement 0.97\n"

@@ -17,6 +17,7 @@ struct Options {
 
 int run(const CLI::App& app, const Options& o) {
   if (o.out.empty() && !o.explain) throw CLI::ValidationError("rewrite", "-o FILE or --explain is needed");
+  keep_inputs(o.out, {o.model, o.common.recipe_file});
   RewriteReport report;
   const Graph graph = load_canonical(o.model, o.common.recipe(app), &report);
   if (!o.out.empty()) write_onnx(o.out, graph);

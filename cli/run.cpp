@@ -76,6 +76,7 @@ bool is_integer_network(const Graph& graph, const Options& o, const NpzReader& n
 }
 
 int run(const CLI::App& app, const Options& o) {
+  keep_inputs(o.out, {o.model, o.inputs, o.common.recipe_file});
   const Recipe recipe = o.common.recipe(app);
   Graph graph = read_onnx(o.model, {.input_shapes = recipe.input_shapes});
   const NpzReader npz(o.inputs);

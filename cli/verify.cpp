@@ -41,7 +41,7 @@ int compare(const std::string& a, const std::string& b, const Common& common) {
   std::vector<std::vector<std::string>> rows = {{"tensor", "elements", "differing", "SQNR", "cosine", "first difference"}};
   nlohmann::ordered_json j = nlohmann::ordered_json::array();
   for (const Comparison& c : compare_dumps(a, b)) {
-    const bool equal = c.problem.empty() && c.differing == 0;
+    const bool equal = c.extra || (c.problem.empty() && c.differing == 0);
     same = same && equal;
     const std::string first = !c.problem.empty() ? c.problem : c.first ? fmt::format("{}: {} | {}", to_string(c.first->index), c.first->expected, c.first->got) : "";
     rows.push_back({c.tensor, fmt::format("{}", c.elements), fmt::format("{}", c.differing), c.integer || !c.problem.empty() ? "" : std::isfinite(c.sqnr_db) ? fmt::format("{:.1f} dB", c.sqnr_db) : "equal",

@@ -73,6 +73,13 @@ class Staging {
   fs::path target_, path_;
 };
 
+/// True for a folder that write_folder made: its manifest says so.
+bool is_ours(const fs::path& dir) {
+  if (!fs::is_regular_file(dir / kManifest)) return false;
+  const auto manifest = nlohmann::json::parse(read_file(dir / kManifest, 1 << 20), nullptr, false);
+  return manifest.is_object() && manifest.value("tool", nlohmann::json()) == "waveq";
+}
+
 void write_tensors(const fs::path& path, const std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::vector<NpzItem> items;
   for (const auto& [name, tensor] : tensors) items.push_back({name, &tensor});
@@ -142,14 +149,17 @@ void check_output_dir(const fs::path& dir) {
   std::error_code error;
   if (fs::exists(dir, error)) {
     if (!fs::is_directory(dir)) throw Error(ErrorCode::io, dir.string(), "exists and is not a folder", "choose another name with -o");
-    if (!fs::is_empty(dir) && !fs::exists(dir / kManifest))
+    if (!fs::is_empty(dir) && !is_ours(dir))
       throw Error(ErrorCode::invalid_argument, dir.string(), "is not empty and was not written by waveq; it would be replaced as a whole", "choose another folder with -o, or empty this one");
   }
   // The nearest existing parent decides whether the folder can be made at all.
   fs::path parent = fs::absolute(dir).parent_path();
   while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path()) parent = parent.parent_path();
   if (!fs::is_directory(parent, error)) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' is not a folder", parent.string()), "choose another place with -o");
-  if (access(parent.c_str(), W_OK | X_OK) != 0) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' cannot be written", parent.string()), "choose another place with -o");
+  // Permission bits say little (root, /proc, read-only mounts): try.
+  const fs::path probe = parent / fmt::format(".waveq-probe-{}", getpid());
+  if (!fs::create_directory(probe, error)) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' cannot be written", parent.string()), "choose another place with -o");
+  fs::remove(probe, error);
 }
 
 void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs::path& raw_dir, const FolderOptions& options) {

@@ -32,7 +32,7 @@ Shape index_of(std::int64_t flat, const Shape& shape) {
 std::string plain_name(std::string_view name) {
   std::string out;
   for (char c : name)
-    if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') out += c;
   return out;
 }
 
@@ -97,7 +97,9 @@ void check(VerifyReport& report, const std::string& name, const Tensor& got, con
   const std::vector<double> a = to_double(golden), b = to_double(got);
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (std::abs(a[i] - b[i]) <= kFloatTolerance) continue;
-    report.mismatches.push_back({name, index_of(static_cast<std::int64_t>(i), got.shape()), static_cast<std::int64_t>(a[i]), static_cast<std::int64_t>(b[i]), 1, got.size()});
+    // What no integer is (NaN) becomes 0, what is beyond int64 its end.
+    const auto whole = [](double v) { return std::isnan(v) ? std::int64_t{0} : static_cast<std::int64_t>(std::clamp(v, -9.0e18, 9.0e18)); };
+    report.mismatches.push_back({name, index_of(static_cast<std::int64_t>(i), got.shape()), whole(a[i]), whole(b[i]), 1, got.size()});
     return;
   }
 }
@@ -194,7 +196,8 @@ std::vector<Comparison> compare_dumps(const fs::path& a_path, const fs::path& b_
     if (a.find(array.name)) continue;
     Comparison c;
     c.tensor = array.name;
-    c.problem = fmt::format("missing in {}", a_path.string());
+    c.problem = fmt::format("only in {}", b_path.string());
+    c.extra = true;
     result.push_back(std::move(c));
   }
   return result;

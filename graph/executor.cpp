@@ -71,7 +71,7 @@ Plan::Plan(const Graph& graph, bool keep_all) : graph_(&graph), slot_(graph.valu
     std::vector<ValueId> touched = node.inputs;
     touched.insert(touched.end(), node.outputs.begin(), node.outputs.end());
     std::ranges::sort(touched);
-    touched.erase(std::ranges::unique(touched).begin(), touched.end());
+    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
     for (ValueId v : touched) {
       if (!v.valid() || slot_[static_cast<std::size_t>(v.index)] < 0) continue;
       if (last_use[static_cast<std::size_t>(v.index)] <= step) free_slots.push_back(slot_[static_cast<std::size_t>(v.index)]);

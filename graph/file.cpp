@@ -67,7 +67,18 @@ void read_file_range(const fs::path& path, std::uint64_t offset, std::span<std::
   if (std::fread(out.data(), 1, out.size(), file.get()) != out.size()) fail(path, "read", errno);
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
+fs::path replaceable_file(const fs::path& wanted) {
+  std::error_code ignored;
+  const fs::file_status status = fs::status(wanted, ignored);
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    throw Error(ErrorCode::io, wanted.string(), "exists and is not a regular file", "choose another name");
+  if (!fs::is_symlink(wanted, ignored)) return wanted;
+  if (!fs::exists(status)) throw Error(ErrorCode::io, wanted.string(), "is a link to nowhere", "choose another name");
+  return fs::canonical(wanted, ignored);
+}
+
+void write_file(const fs::path& wanted, std::string_view bytes) {
+  const fs::path path = replaceable_file(wanted);
   fs::path sibling = path;
   sibling += fmt::format(".tmp-{}", getpid());
   File file(std::fopen(sibling.c_str(), "wb"));

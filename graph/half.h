@@ -18,6 +18,8 @@ inline float float16_to_float(std::uint16_t h) {
 }
 
 /// The upper half of an IEEE 754 binary32.
-inline float bfloat16_to_float(std::uint16_t b) { return std::bit_cast<float>(std::uint32_t{b} << 16); }
+inline float bfloat16_to_float(std::uint16_t b) {
+  return std::bit_cast<float>(std::uint32_t{b} << 16);
+}
 
 }  // namespace waveq

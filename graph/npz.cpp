@@ -1,11 +1,11 @@
 #include "waveq/graph/npz.h"
 
-#include <cstring>
-#include <set>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <zip.h>
+
+#include <cstring>
+#include <set>
 
 #include "npz/npy_decoder.h"
 
@@ -48,8 +48,8 @@ Tensor from_fortran_order(const Tensor& stored) {
 
 Tensor read_whole(NpyDecoder& decoder) {
   const NpzArray& array = decoder.array();
-  if (array.fortran_order &&
-      element_count(array.shape) > kMaxFortranBytes / static_cast<std::int64_t>(size_of(array.dtype)))
+  if (array.fortran_order && element_count(array.shape) >
+                                 kMaxFortranBytes / static_cast<std::int64_t>(size_of(array.dtype)))
     throw Error(ErrorCode::unsupported, decoder.where(), "is large and in Fortran order",
                 "save it with numpy.ascontiguousarray");
   Tensor tensor;
@@ -86,7 +86,8 @@ NpzReader::NpzReader(fs::path path) : path_(std::move(path)) {
   if (plain_npy_) {
     std::uint64_t size = 0;
     auto source = detail::open_plain_file(path_, size);
-    arrays_.push_back(NpyDecoder(std::move(source), size, path_.stem().string(), path_.string()).array());
+    arrays_.push_back(
+        NpyDecoder(std::move(source), size, path_.stem().string(), path_.string()).array());
     members_.push_back(0);
     return;
   }
@@ -130,9 +131,9 @@ std::unique_ptr<NpyDecoder> NpzReader::open(std::string_view name) const {
   std::uint64_t size = 0;
   auto source = plain_npy_
                     ? detail::open_plain_file(path_, size)
-                    : detail::open_zip_member(detail::open_zip(path_),
-                                              members_[static_cast<std::size_t>(array - arrays_.data())],
-                                              where, size);
+                    : detail::open_zip_member(
+                          detail::open_zip(path_),
+                          members_[static_cast<std::size_t>(array - arrays_.data())], where, size);
   auto decoder = std::make_unique<NpyDecoder>(std::move(source), size, array->name, where);
   if (decoder->array().dtype != array->dtype || decoder->array().shape != array->shape ||
       decoder->array().fortran_order != array->fortran_order)
@@ -169,10 +170,12 @@ NpzStream::~NpzStream() = default;
 
 bool NpzStream::next(Tensor& sample) {
   if (position_ == samples_) return false;
-  if (sample.dtype() != array_.dtype || sample.shape() != shape_) sample = Tensor(array_.dtype, shape_);
+  if (sample.dtype() != array_.dtype || sample.shape() != shape_)
+    sample = Tensor(array_.dtype, shape_);
   if (array_.fortran_order) {
     const std::size_t size = sample.byte_size();
-    std::memcpy(sample.bytes().data(), whole_.bytes().data() + size * static_cast<std::size_t>(position_), size);
+    std::memcpy(sample.bytes().data(),
+                whole_.bytes().data() + size * static_cast<std::size_t>(position_), size);
   } else {
     decoder_->decode(sample.bytes());
     if (position_ + 1 == samples_) decoder_->finish();

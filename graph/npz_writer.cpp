@@ -1,8 +1,8 @@
-#include <set>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <zip.h>
+
+#include <set>
 
 #include "waveq/graph/file.h"
 #include "waveq/graph/npz.h"
@@ -16,15 +16,24 @@ namespace {
 /// NumPy's type string of a stored dtype; everything is written little endian.
 std::string_view descr_of(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "<f4";
-    case DType::i8: return "|i1";
-    case DType::u8: return "|u1";
-    case DType::i16: return "<i2";
-    case DType::u16: return "<u2";
-    case DType::i32: return "<i4";
-    case DType::i64: return "<i8";
-    case DType::boolean: return "|b1";
-    case DType::undefined: break;
+    case DType::f32:
+      return "<f4";
+    case DType::i8:
+      return "|i1";
+    case DType::u8:
+      return "|u1";
+    case DType::i16:
+      return "<i2";
+    case DType::u16:
+      return "<u2";
+    case DType::i32:
+      return "<i4";
+    case DType::i64:
+      return "<i8";
+    case DType::boolean:
+      return "|b1";
+    case DType::undefined:
+      break;
   }
   return "";
 }
@@ -33,8 +42,8 @@ std::string_view descr_of(DType dtype) {
 std::string npy_header(const Tensor& tensor) {
   const Shape& shape = tensor.shape();
   const std::string dict =
-      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}", descr_of(tensor.dtype()),
-                  fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}{}), }}",
+                  descr_of(tensor.dtype()), fmt::join(shape, ", "), shape.size() == 1 ? "," : "");
   const std::size_t used = 10 + dict.size() + 1;
   const std::size_t length = dict.size() + 1 + (64 - used % 64) % 64;
   WAVEQ_CHECK(length <= 0xffff);
@@ -88,7 +97,8 @@ class ArchiveWriter {
  private:
   void check(bool ok) {
     if (!ok)
-      throw Error(ErrorCode::io, path_.string(), fmt::format("cannot write: {}", zip_strerror(archive_)));
+      throw Error(ErrorCode::io, path_.string(),
+                  fmt::format("cannot write: {}", zip_strerror(archive_)));
   }
 
   fs::path path_;
@@ -101,12 +111,14 @@ void write_npz(const fs::path& path, std::span<const NpzItem> items) {
   std::set<std::string_view> seen;
   for (const NpzItem& item : items) {
     if (!item.tensor || item.tensor->dtype() == DType::undefined)
-      throw Error(ErrorCode::invalid_argument, path.string(), fmt::format("array '{}' is undefined", item.name));
+      throw Error(ErrorCode::invalid_argument, path.string(),
+                  fmt::format("array '{}' is undefined", item.name));
     if (!seen.insert(item.name).second || item.name.find('\0') != std::string::npos)
       throw Error(ErrorCode::invalid_argument, path.string(),
                   fmt::format("array name '{}' occurs twice or cannot be stored", item.name));
   }
-  if (items.empty()) {  // libzip does not write archives without members; this is the end record alone
+  if (items.empty()) {  // libzip does not write archives without members; this is the end record
+                        // alone
     write_file(path, std::string("PK\x05\x06", 4) + std::string(18, '\0'));
     return;
   }
@@ -117,10 +129,12 @@ void write_npz(const fs::path& path, std::span<const NpzItem> items) {
     const auto bytes = items[i].tensor->bytes();
     // libzip only reads through these pointers, but its type is not const.
     fragments.push_back({reinterpret_cast<zip_uint8_t*>(headers[i].data()), headers[i].size()});
-    fragments.push_back({reinterpret_cast<zip_uint8_t*>(const_cast<std::byte*>(bytes.data())), bytes.size()});
+    fragments.push_back(
+        {reinterpret_cast<zip_uint8_t*>(const_cast<std::byte*>(bytes.data())), bytes.size()});
   }
-  ArchiveWriter archive(path);
-  for (std::size_t i = 0; i < items.size(); ++i) archive.add(items[i].name + ".npy", &fragments[2 * i]);
+  ArchiveWriter archive(replaceable_file(path));
+  for (std::size_t i = 0; i < items.size(); ++i)
+    archive.add(items[i].name + ".npy", &fragments[2 * i]);
   archive.close();
 }
 

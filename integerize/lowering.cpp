@@ -17,6 +17,8 @@ std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, nod
 
 // Two scales that differ by less than this are the same scale, reached on two ways through double arithmetic.
 constexpr double kSameScale = 1e-9;
+// A scale this much coarser than the accumulator's leaves its requant a multiplier below the divisor.
+constexpr double kAboveOne = 1.0 + 1.0 / 64;
 bool same_scale(double a, double b) { return std::abs(a - b) <= kSameScale * std::max(a, b); }
 
 }  // namespace
@@ -24,8 +26,8 @@ bool same_scale(double a, double b) { return std::abs(a - b) <= kSameScale * std
 Lowering::Lowering(const Graph& source, RangeLookup ranges, IntegerizeOptions options)
     : source_(source), ranges_(std::move(ranges)), options_(std::move(options)), quantizer_(make_quantizer(options_.quantizer)) {
   out_.name = source.name;
-  // The dialect's attribute forms are those of opset 9 to 11 (deeploy-dialect.md 2).
-  out_.opset = 11;
+  // The dialect's attribute forms are those of opset 9 to 11 (deeploy-dialect.md 2); Pad's end with 10.
+  out_.opset = 10;
 }
 
 QuantParams Lowering::levels(double scale, bool is_signed) const {
@@ -56,8 +58,9 @@ std::string Lowering::name_for(ValueId value, std::string_view suffix) const {
   return (first == std::string::npos ? std::string("t") : name.substr(first)) + std::string(suffix);
 }
 
-ValueId Lowering::emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs) {
-  return out_.emit(op, name, std::move(inputs), std::move(attrs), node_ ? node_->origin : name);
+ValueId Lowering::emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs, const std::string& origin) {
+  const std::string& from = !origin.empty() ? origin : node_ ? (node_->origin.empty() ? node_->name : node_->origin) : name;
+  return out_.emit(op, name, std::move(inputs), std::move(attrs), from);
 }
 
 ValueId Lowering::constant_i64(const std::string& name, const std::vector<std::int64_t>& values) {
@@ -119,9 +122,22 @@ Activation Lowering::activation(ValueId value) {
 double Lowering::signed_scale(ValueId value) {
   const Quantity& q = quantity(value);
   double scale = choose(range(value, Signedness::signed_), Signedness::signed_).scale;
-  // An 8-bit tensor holds no detail below its own step, and a requant cannot multiply by more than 1.
-  if (!q.linear && q.id.valid() && size_of(out_.value(q.id).type.dtype) == 1) scale = std::max(scale, q.scale.front());
-  return scale;
+  return std::max(scale, least_scale(q));
+}
+
+/// A requant cannot multiply by 1 or more: no tensor made from a quantity is finer than its coarsest channel.
+double Lowering::least_scale(const Quantity& q) const {
+  double least = 0;
+  if (!q.linear) {
+    for (double s : q.scale) least = std::max(least, std::abs(s));
+  } else if (q.linear->emitted()) {
+    for (double s : q.linear->scale) least = std::max(least, s * kAboveOne);
+  } else {
+    const QuantizedWeights w = natural_weights(*q.linear);
+    if (std::ranges::any_of(to_int64(w.q), [](std::int64_t v) { return v != 0; }))
+      for (double s : w.scale) least = std::max(least, s * q.linear->x_scale * kAboveOne);
+  }
+  return least;
 }
 
 Activation Lowering::signed_activation(ValueId value, double least_scale) {
@@ -152,7 +168,30 @@ Activation Lowering::signed_activation_at(ValueId value, double scale) {
 }
 
 Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed) {
+  if (!scale_is_fixed) wanted.scale = std::max(wanted.scale, least_scale(q));
+  Activation a = requantize_unclipped(value, q, wanted, scale_is_fixed);
+  if (q.upper <= 0 || a.quant.is_signed) return a;
+  // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it belongs.
+  const double top = std::floor(q.upper / a.quant.scale + 0.5);
+  if (top >= static_cast<double>(a.quant.hi())) return a;
+  a.quant.n_levels = std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
+  const NodeId requant = out_.value(a.id).producer;
+  Attrs attrs = out_.node(requant).attrs;
+  attrs.set("n_levels_out", a.quant.n_levels);
+  out_.set_attrs(requant, attrs);
+  out_.set_quant(a.id, a.quant);
+  return a;
+}
+
+Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed) {
   const std::string name = name_for(value);
+  // A requant belongs to the node whose value it makes, whoever asks for it first.
+  struct Restore {
+    const Node*& slot;
+    const Node* saved;
+    ~Restore() { slot = saved; }
+  } restore{node_, node_};
+  if (const NodeId producer = source_.value(value).producer; producer.valid()) node_ = &source_.node(producer);
   if (q.linear && !q.linear->emitted()) return requant_linear(*q.linear, wanted, name);
   if (q.linear && q.linear->shift > 0) return requant_again(*q.linear, wanted, scale_is_fixed, name);
   const Quantity acc = [&] {
@@ -164,10 +203,6 @@ Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wa
     }
     return plain;
   }();
-  if (!scale_is_fixed && acc.scale.size() == 1) {
-    // The scale is free: never ask for more detail than the source has.
-    if (size_of(out_.value(acc.id).type.dtype) == 1) wanted.scale = std::max(wanted.scale, std::abs(acc.scale.front()));
-  }
   return requant_vector(acc.id, acc.scale, acc.offset, wanted, scale_is_fixed, name);
 }
 
@@ -246,15 +281,28 @@ IntegerNetwork Lowering::run() {
     define(in, Activation{id, quant});
   }
   for (NodeId id : source_.topological_order()) lower(id);
-  for (ValueId out : source_.outputs()) {
-    if (source_.is_constant(out)) continue;
-    node_ = source_.value(out).producer.valid() ? &source_.node(source_.value(out).producer) : nullptr;
-    const Activation a = activation(out);
-    out_.add_output(a.id);
-  }
+  refuse_constant_outputs();
   if (!refusals_.empty()) return {};
+  for (ValueId out : source_.outputs()) {
+    node_ = source_.value(out).producer.valid() ? &source_.node(source_.value(out).producer) : nullptr;
+    out_.add_output(separate_output(out, activation(out)).id);
+  }
   out_.remove_dead_nodes();
   return {std::move(out_), std::move(correspondences_)};
+}
+
+/// A network output is a tensor of its own, made by a node, that says itself what it means. An input, a second
+/// output of the same value and a tensor that a constant factor gave another scale get a requant by one.
+Activation Lowering::separate_output(ValueId value, const Activation& a) {
+  const Value& carrier = out_.value(a.id);
+  if (carrier.producer.valid() && carrier.quant == a.quant && !out_.is_output(a.id)) return a;
+  return requant_vector(a.id, {a.quant.scale}, {}, a.quant, true, name_for(value, "_out"));
+}
+
+void Lowering::refuse_constant_outputs() {
+  for (ValueId out : source_.outputs())
+    if (source_.is_constant(out))
+      refusals_.push_back({source_.value(out).name, "output", "it is the same for every input; remove it from the model's outputs"});
 }
 
 void Lowering::lower(NodeId id) {
@@ -283,6 +331,7 @@ void Lowering::run_for_refusals() {
     define(in, Activation{id, quant});
   }
   for (NodeId id : source_.topological_order()) lower(id);
+  refuse_constant_outputs();
 }
 
 /// So that one refusal does not hide the next, its outputs count as if they were quantized inputs.

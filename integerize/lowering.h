@@ -91,7 +91,7 @@ class Lowering {
   // Writing.
   /// Tensor-safe name made from a float value's name plus a suffix.
   std::string name_for(ValueId value, std::string_view suffix = "") const;
-  ValueId emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs = {});
+  ValueId emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs = {}, const std::string& origin = {});
   ValueId constant_i64(const std::string& name, const std::vector<std::int64_t>& values);
   void define(ValueId value, Quantity quantity);
   void define(ValueId value, const Activation& activation);
@@ -102,8 +102,13 @@ class Lowering {
 
  private:
   QuantParams levels(double scale, bool is_signed) const;
+  double least_scale(const Quantity& q) const;
+  Activation separate_output(ValueId value, const Activation& a);
+  void refuse_constant_outputs();
   QuantParams choose(Range range, Signedness signedness) const;
   Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
+  Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
+  QuantizedWeights natural_weights(const DeferredLinear& linear) const;
   Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted, const std::string& name);
   Activation requant_again(const DeferredLinear& linear, const QuantParams& wanted, bool scale_is_fixed, const std::string& name);
   Activation requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,

@@ -76,18 +76,36 @@ void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weigh
     if (q.empty()) q.assign(linear.channels(), 0);
     inputs.push_back(out_.add_constant(linear.name + "_bias", Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q)));
   }
-  linear.accumulator = emit(linear.op, acc_name, inputs, linear.attrs);
+  linear.accumulator = emit(linear.op, acc_name, inputs, linear.attrs, linear.origin);
   if (linear.op == "MatMul" && has_bias) {
     const ValueId b = out_.add_constant(linear.name + "_bias", Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q));
-    linear.accumulator = emit("Add", linear.name + "_biased", {linear.accumulator, b});
+    linear.accumulator = emit("Add", linear.name + "_biased", {linear.accumulator, b}, {}, linear.origin);
   }
   if (linear.op == "Conv") linear.offset = linear.bias;
 }
 
-void Lowering::emit_plain(DeferredLinear& linear) {
+/// Weights with the scales their magnitudes ask for. A channel of nothing but zeros asks for none: it takes the
+/// largest of the others', which neither limits the requant nor rounds its bias more than theirs.
+QuantizedWeights Lowering::natural_weights(const DeferredLinear& linear) const {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
-  emit_linear(linear, quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin));
+  QuantizedWeights w = quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin);
+  if (w.scale.size() == 1) return w;
+  const std::vector<std::int64_t> q = to_int64(w.q);
+  const std::size_t each = q.size() / w.scale.size();  // channels lead wherever there is one scale for each
+  std::vector<std::size_t> empty;
+  double largest = 0;
+  for (std::size_t c = 0; c < w.scale.size(); ++c) {
+    if (std::all_of(q.begin() + static_cast<std::ptrdiff_t>(c * each), q.begin() + static_cast<std::ptrdiff_t>((c + 1) * each), [](std::int64_t v) { return v == 0; }))
+      empty.push_back(c);
+    else
+      largest = std::max(largest, w.scale[c]);
+  }
+  if (largest > 0)
+    for (std::size_t c : empty) w.scale[c] = largest;
+  return w;
 }
+
+void Lowering::emit_plain(DeferredLinear& linear) { emit_linear(linear, natural_weights(linear)); }
 
 namespace {
 
@@ -106,10 +124,13 @@ double least_mul(double bias_steps_out, int shift, const RequantLimits& limits) 
 /// the requant applies precisely the scale that is carried on. The largest shift that is provably safe wins.
 Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& wanted, const std::string& name) {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
-  const QuantizedWeights natural = quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin);
+  QuantizedWeights natural = natural_weights(linear);
   const std::size_t n = linear.channels();
   const bool adds_bias = linear.op == "Conv" && !linear.bias.empty();
   const double unit = linear.x_scale / wanted.scale;
+  // Weights that are all zero have any scale: a fine one, for the sake of the bias.
+  if (std::ranges::all_of(to_int64(natural.q), [](std::int64_t v) { return v == 0; }))
+    for (double& s : natural.scale) s = std::ldexp(1.0, -8) / unit;
   std::string why;
   for (int shift = options_.requant.max_shift; shift >= options_.requant.min_shift; --shift) {
     std::vector<double> weight_scale = natural.scale;

@@ -178,7 +178,12 @@ QuantizeResult quantize(const QuantizeJob& job) {
   }
   // Unusable evaluation data too.
   std::optional<Dataset> evaluation;
-  if (job.evaluation_data) evaluation.emplace(*job.evaluation_data, graph, DatasetOptions{.labels = true, .classes = {}});
+  if (job.evaluation_data) {
+    const Shape& logits = graph.value(graph.outputs().front()).type.shape;
+    DatasetOptions labels{.labels = true, .classes = {}};
+    if (logits.size() == 2) labels.classes = logits[1];
+    evaluation.emplace(*job.evaluation_data, graph, labels);
+  }
 
   result.calibration = timed("calibrate", [&] { return calibration_of(job, graph); });
   result.network = timed("lower", [&] { return lower(graph, result.calibration, job.recipe); });

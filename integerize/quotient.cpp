@@ -12,6 +12,8 @@ namespace {
 
 using i128 = __int128;
 
+constexpr std::int64_t kInt32 = 2147483647;
+
 const Node* producer(const Graph& graph, ValueId id) {
   const NodeId node = graph.value(id).producer;
   return node.valid() ? &graph.node(node) : nullptr;
@@ -73,7 +75,9 @@ std::optional<LinearAttention> match(BoundsAnalysis& bounds, ValueId num, ValueI
   const ValueId k_of_a = through_reshapes(graph, a->left), k_of_e = through_reshapes(graph, e->left);
   if (k_of_a != k_of_e || graph.value(a->left).type.shape.back() != graph.value(e->left).type.shape.back()) return std::nullopt;
   const Interval q = bounds.of(n->inputs[0]).hull(), k = bounds.of(a->left).hull(), v = bounds.of(a->right).hull();
-  if (q.lo < 0 || k.lo < 0 || v.lo < -(std::int64_t{1} << 31) || v.hi > (std::int64_t{1} << 31)) return std::nullopt;
+  // Operands of 16 bits at most, as all products of them below fit then.
+  constexpr std::int64_t kLimit = 65536;
+  if (q.lo < 0 || k.lo < 0 || q.hi > kLimit || k.hi > kLimit || v.lo < -kLimit || v.hi > kLimit) return std::nullopt;
   return LinearAttention{*a, *e, graph.value(n->inputs[0]).type.shape.back(), q.hi, std::max(-v.lo, v.hi), k.hi,
                          graph.value(a->left).type.shape.back()};
 }
@@ -83,7 +87,9 @@ std::optional<QuotientBound> relational(BoundsAnalysis& bounds, const LinearAtte
   const TransferContext ca{graph, *la.a.requant, bounds}, ce{graph, *la.e.requant, bounds};
   if (requant_channels(ca) != 1 || requant_channels(ce) != 1) return std::nullopt;
   const RequantParams ra = requant_params(ca, 0), re = requant_params(ce, 0);
-  if (re.mul <= 0 || re.lo < 0) return std::nullopt;
+  constexpr std::int64_t kLimit = 65536;
+  // A negative eps would not shrink with the number of terms it is shared by.
+  if (re.mul <= 0 || re.lo < 0 || eps < 0 || eta > kLimit || re.hi > kLimit || ra.hi > kLimit || la.features > kLimit || la.keys > kInt32 / 2) return std::nullopt;
   const std::int64_t s_max = la.k_max * la.keys;
   const i128 dq = i128{la.features} * la.q_max;
   QuotientBound best{0, 1, ""};
@@ -110,7 +116,12 @@ std::optional<QuotientBound> relational(BoundsAnalysis& bounds, const LinearAtte
 }  // namespace
 
 QuotientBound bound_quotient(BoundsAnalysis& bounds, ValueId num, ValueId den, std::int64_t eta, std::int64_t eps, const std::string& where) {
+  if (eta < 0 || eta > kInt32 || eps < -kInt32 || eps > kInt32)
+    throw Error(ErrorCode::overflow, where, fmt::format("eta = {} and eps = {} are not both in int32, eta at least 0", eta, eps));
   const Interval n = bounds.of(num).hull(), d = bounds.of(den).hull();
+  // Nothing is known of a quotient of values that may have wrapped; it also keeps the fractions below within 128 bits.
+  if (n.lo < -kInt32 - 1 || n.hi > kInt32 || d.hi > kInt32)
+    throw Error(ErrorCode::overflow, where, fmt::format("num in [{}, {}] or den in [{}, {}] leaves int32", n.lo, n.hi, d.lo, d.hi));
   const i128 smallest = i128{eta} * d.lo + eps;
   if (d.lo < 0 || smallest <= 0)
     throw Error(ErrorCode::overflow, where,

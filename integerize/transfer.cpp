@@ -47,9 +47,25 @@ struct LinearForm {
   }
 };
 
+/// No channel at all (an empty tensor) reaches nothing but the empty sum.
+AccumulatorBounds never_empty(AccumulatorBounds out) {
+  if (out.value.channels.empty()) out.value.channels.push_back({0, 0});
+  return out;
+}
+
 void push(AccumulatorBounds& out, const LinearForm& form) {
   out.value.channels.push_back({narrow(form.lo), narrow(form.hi)});
   out.prefix = std::max(out.prefix, static_cast<double>(form.reach));
+}
+
+/// Networks of other tools may give an integer Conv its bias as a third input.
+Interval conv_bias(const TransferContext& ctx, std::int64_t filter) {
+  if (ctx.node.inputs.size() < 3 || !ctx.node.inputs[2].valid()) return {};
+  if (const Tensor* bias = ctx.constant(2)) {
+    const std::int64_t b = to_int64(*bias).at(static_cast<std::size_t>(filter));
+    return {b, b};
+  }
+  return ctx.input(2).hull();
 }
 
 AccumulatorBounds conv_bounds(const TransferContext& ctx) {
@@ -57,7 +73,9 @@ AccumulatorBounds conv_bounds(const TransferContext& ctx) {
   const Bounds& x = ctx.input(0);
   const Shape& ws = ctx.input_shape(1);
   const std::int64_t group = ctx.node.attrs.get_int("group", 1);
-  const std::int64_t filters = ws[0], per_group = ws[1], taps = element_count(ws) / (filters * per_group);
+  const std::int64_t filters = ws[0], per_group = ws[1];
+  if (element_count(ws) == 0) return never_empty({});
+  const std::int64_t taps = element_count(ws) / (filters * per_group);
   const auto pads = ctx.node.attrs.get_ints("pads", {});
   const bool padded = std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; }) ||
                       ctx.node.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME");
@@ -81,6 +99,7 @@ AccumulatorBounds conv_bounds(const TransferContext& ctx) {
         }
       }
     }
+    if (const Interval b = conv_bias(ctx, f); b != Interval{}) form.add(1, b);
     push(out, form);
   }
   return out;
@@ -95,7 +114,7 @@ AccumulatorBounds matrix_bounds(const std::vector<std::int64_t>& q, std::int64_t
     for (std::int64_t k = 0; k < K; ++k) form.add(q[static_cast<std::size_t>(k * row_step + n * column_step)], x(k));
     push(out, form);
   }
-  return out;
+  return never_empty(std::move(out));
 }
 
 AccumulatorBounds sum_of_products(const Interval& a, const Interval& b, std::int64_t K) {
@@ -113,6 +132,7 @@ AccumulatorBounds matmul_bounds(const TransferContext& ctx) {
   // For a matrix the inner index is axis 1, so per-channel bounds of A apply to the rows of B.
   const auto a_of = [&](std::int64_t k) { return as.size() == 2 ? a.of(static_cast<std::size_t>(k)) : a.hull(); };
   AccumulatorBounds out;
+  if (K == 0 || element_count(bs) == 0) return never_empty({});
   if (const Tensor* w = ctx.constant(1); w && bs.size() >= 2) {
     const std::vector<std::int64_t> q = to_int64(*w);
     const std::int64_t N = bs.back();
@@ -148,17 +168,19 @@ AccumulatorBounds gemm_bounds(const TransferContext& ctx) {
     });
   } else {
     out = sum_of_products(a.hull(), ctx.input(1).hull(), K);
-    out.value.channels.resize(static_cast<std::size_t>(N), out.value.channels.front());
+    out.value.channels.resize(static_cast<std::size_t>(std::max<std::int64_t>(N, 1)), out.value.channels.front());
   }
   const auto alpha = static_cast<std::int64_t>(attrs.get_float("alpha", 1.0));
   const auto beta = static_cast<std::int64_t>(attrs.get_float("beta", 1.0));
   const bool has_c = ctx.node.inputs.size() > 2 && ctx.node.inputs[2].valid();
   std::vector<std::int64_t> c;
   if (has_c && ctx.constant(2)) c = to_int64(*ctx.constant(2));
+  // [N] and [1,N]; a [M,1] has one value for each row, however many columns there are.
+  const bool follows_columns = c.size() == out.value.channels.size() && !c.empty() && (c.size() == 1 || ctx.input_shape(2).back() == N);
   out.prefix *= std::abs(static_cast<double>(alpha));
   for (std::size_t n = 0; n < out.value.channels.size(); ++n) {
     Interval bias{0, 0};
-    if (c.size() == out.value.channels.size())
+    if (follows_columns)
       bias = {c[n], c[n]};
     else if (has_c)
       bias = ctx.input(2).hull();
@@ -219,18 +241,40 @@ std::int64_t reduced_count(const TransferContext& ctx) {
   return out == 0 ? 1 : in / out;
 }
 
+/// Whether mul (1) or add (2) is one value, or one for each index of axis 1. What else there is: [M,1] against
+/// a matrix, one for each row.
+bool follows_axis_1(const TransferContext& ctx, std::size_t input) {
+  const Shape &x = ctx.input_shape(0), &p = ctx.input_shape(input);
+  const std::int64_t count = element_count(p);
+  if (count == 1) return true;
+  if (x.size() == 2 && p.size() == 2 && p[0] == count && count == x[0]) return false;
+  return x.size() >= 2 && count == x[1];
+}
+
+bool requant_follows_axis_1(const TransferContext& ctx) { return follows_axis_1(ctx, 1) && follows_axis_1(ctx, 2); }
+
+/// Parameters that do not follow axis 1: every mul may meet every add.
+std::vector<RequantParams> all_requant_params(const TransferContext& ctx) {
+  std::vector<RequantParams> all;
+  RequantParams rq = requant_params(ctx, 0);
+  for (std::int64_t mul : to_int64(*ctx.constant(1)))
+    for (std::int64_t add : to_int64(*ctx.constant(2))) {
+      rq.mul = mul;
+      rq.add = add;
+      all.push_back(rq);
+    }
+  return all;
+}
+
 Bounds requant_bounds(const TransferContext& ctx) {
   const Bounds& x = ctx.input(0);
-  const Shape& shape = ctx.input_shape(0);
   const std::size_t sets = requant_channels(ctx);
   const std::size_t n = std::max(sets, x.channels.size());
-  if (n > 1 && (shape.size() < 2 || static_cast<std::int64_t>(n) != shape[1])) {
-    // Parameters that do not follow axis 1: every set may meet every value.
-    Bounds out;
-    for (std::size_t c = 0; c < sets; ++c) out.channels.push_back(requant_interval(x.hull(), requant_params(ctx, c)));
+  Bounds out;
+  if (!requant_follows_axis_1(ctx)) {
+    for (const RequantParams& rq : all_requant_params(ctx)) out.channels.push_back(requant_interval(x.hull(), rq));
     return Bounds::all(out.hull());
   }
-  Bounds out;
   for (std::size_t c = 0; c < n; ++c) out.channels.push_back(requant_interval(x.of(c), requant_params(ctx, sets > 1 ? c : 0)));
   return out;
 }
@@ -249,6 +293,7 @@ Bounds gelu_bounds(const TransferContext& ctx) {
 Bounds division_bounds(const TransferContext& ctx) {
   const Attrs& attrs = ctx.node.attrs;
   const std::int64_t delta = attrs.require_int("Delta"), eta = attrs.require_int("eta"), eps = attrs.require_int("eps");
+  if (delta < 0 || delta > 2147483647) throw Error(ErrorCode::unsupported, place(ctx.node), fmt::format("Delta = {} is outside 0..2^31-1", delta), "");
   const QuotientBound q = bound_quotient(ctx.analysis, ctx.node.inputs.at(0), ctx.node.inputs.at(1), eta, eps, place(ctx.node));
   // |y| <= Delta*eta*|num|/d + 1/2 rounded down, d = eta*den + eps.
   const i128 scaled = i128{delta} * eta * q.numerator;
@@ -392,9 +437,13 @@ NodeBound check_requant(const TransferContext& ctx) {
   const std::size_t sets = requant_channels(ctx);
   const bool aligned = x.per_channel() && x.channels.size() == sets;
   double worst = 0;
+  if (const int shift = requant_params(ctx, 0).shift; shift > 31) return {0, false, fmt::format("div = 2^{} does not fit int32", shift)};
+  if (!requant_follows_axis_1(ctx)) {
+    for (const RequantParams& rq : all_requant_params(ctx)) worst = std::max(worst, requant_worst(x.hull(), rq));
+    return fits_int32(worst);
+  }
   for (std::size_t c = 0; c < sets; ++c) {
     const RequantParams rq = requant_params(ctx, c);
-    if (rq.shift > 31) return {0, false, fmt::format("div = 2^{} does not fit int32", rq.shift)};
     worst = std::max(worst, requant_worst(sets == 1 || !aligned ? x.hull() : x.of(c), rq));
   }
   return fits_int32(worst);

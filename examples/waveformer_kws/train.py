@@ -205,7 +205,7 @@ def train(model, data, args, rng):
     batches = max(1, len(audio) // args.batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, args.lr, total_steps=args.epochs * batches, pct_start=0.2)
+        optimizer, args.lr, total_steps=max(args.epochs * batches, 10), pct_start=0.2)
     started = time.monotonic()
     for epoch in range(args.epochs):
         model.train()

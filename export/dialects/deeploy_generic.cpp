@@ -54,8 +54,11 @@ void check_conv(const Check& c) {
 
 void check_matmul(const Check& c) {
   const Shape &a = c.shape(0), &b = c.shape(1);
-  c.require(a.size() == b.size() && std::equal(a.begin(), a.end() - 2, b.begin()), "matmul_batch",
-            fmt::format("leading axes of {} and {} differ", to_string(a), to_string(b)));
+  if (a.size() < 2 || b.size() < 2) return c.report("matmul_rank", fmt::format("operands {} and {} are not both matrices", to_string(a), to_string(b)));
+  // The kernel advances both operands together: equal leading axes, or nothing but ones.
+  const std::int64_t batch_a = element_count(Shape(a.begin(), a.end() - 2)), batch_b = element_count(Shape(b.begin(), b.end() - 2));
+  const bool equal = a.size() == b.size() && std::equal(a.begin(), a.end() - 2, b.begin());
+  c.require(equal || (batch_a == 1 && batch_b == 1), "matmul_batch", fmt::format("leading axes of {} and {} differ", to_string(a), to_string(b)));
   c.require(is_eight_bit(c.dtype(0)) && is_eight_bit(c.dtype(1)), "matmul_types", "wants two 8-bit operands");
 }
 
@@ -203,7 +206,7 @@ TargetProfile deeploy_generic() {
   p.name = "deeploy-generic";
   p.summary = "PACTOps dialect as Deeploy's Generic platform maps it";
   p.source = "pulp-platform/Deeploy bf64cfa, Targets/Generic";
-  p.opset = 11;
+  p.opset = 10;  // the last in which Pad carries its pads as attributes, as the consumer reads them
   p.dialect_domain = "PACTOps";
   for (const auto& [op, row] : rows()) p.operators.push_back({op, row.accepts});
   p.limits = {"batch 1, static shapes, every tensor float32 in the file, int8/uint8/int32 on the device",

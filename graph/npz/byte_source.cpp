@@ -1,9 +1,9 @@
+#include <fmt/format.h>
+#include <zip.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-
-#include <fmt/format.h>
-#include <zip.h>
 
 #include "npz/npy_decoder.h"
 
@@ -45,7 +45,8 @@ class PlainFile : public ByteSource {
 
   std::size_t read(std::span<std::byte> out) override {
     const std::size_t n = std::fread(out.data(), 1, out.size(), file_);
-    if (n < out.size() && std::ferror(file_)) throw fmt::format("cannot be read: {}", std::strerror(errno));
+    if (n < out.size() && std::ferror(file_))
+      throw fmt::format("cannot be read: {}", std::strerror(errno));
     return n;
   }
 

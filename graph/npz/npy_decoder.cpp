@@ -1,13 +1,13 @@
 #include "npz/npy_decoder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstring>
 #include <limits>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "half.h"
 
@@ -59,7 +59,8 @@ class HeaderParser {
 
  private:
   void skip_space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t')) ++at_;
+    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t'))
+      ++at_;
   }
   bool accept(char c) {
     skip_space();
@@ -127,25 +128,37 @@ class HeaderParser {
 /// waveq's type for a NumPy type letter and size; undefined where there is none.
 DType dtype_for(char kind, std::size_t item_size) {
   switch (kind) {
-    case 'f': return item_size == 2 || item_size == 4 || item_size == 8 ? DType::f32 : DType::undefined;
-    case 'b': return item_size == 1 ? DType::boolean : DType::undefined;
+    case 'f':
+      return item_size == 2 || item_size == 4 || item_size == 8 ? DType::f32 : DType::undefined;
+    case 'b':
+      return item_size == 1 ? DType::boolean : DType::undefined;
     case 'i':
       switch (item_size) {
-        case 1: return DType::i8;
-        case 2: return DType::i16;
-        case 4: return DType::i32;
-        case 8: return DType::i64;
-        default: return DType::undefined;
+        case 1:
+          return DType::i8;
+        case 2:
+          return DType::i16;
+        case 4:
+          return DType::i32;
+        case 8:
+          return DType::i64;
+        default:
+          return DType::undefined;
       }
     case 'u':
       switch (item_size) {
-        case 1: return DType::u8;
-        case 2: return DType::u16;
+        case 1:
+          return DType::u8;
+        case 2:
+          return DType::u16;
         case 4:
-        case 8: return DType::i64;
-        default: return DType::undefined;
+        case 8:
+          return DType::i64;
+        default:
+          return DType::undefined;
       }
-    default: return DType::undefined;
+    default:
+      return DType::undefined;
   }
 }
 
@@ -258,7 +271,8 @@ void NpyDecoder::parse_header(std::uint64_t size) {
 void NpyDecoder::decode(std::span<std::byte> out) {
   const std::size_t out_size = size_of(array_.dtype);
   // Booleans are normalized and unsigned 64-bit integers range-checked on the way.
-  const bool as_stored = item_size_ == out_size && kind_ != 'b' && !(kind_ == 'u' && item_size_ == 8);
+  const bool as_stored =
+      item_size_ == out_size && kind_ != 'b' && !(kind_ == 'u' && item_size_ == 8);
   try {
     if (as_stored) {
       read_exact(out);

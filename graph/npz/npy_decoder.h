@@ -52,9 +52,9 @@ class NpyDecoder {
   std::unique_ptr<ByteSource> source_;
   NpzArray array_;
   std::string where_;
-  char kind_ = 0;             ///< NumPy's type letter
-  std::size_t item_size_ = 0; ///< stored bytes of one element
-  bool swap_ = false;         ///< stored big endian
+  char kind_ = 0;              ///< NumPy's type letter
+  std::size_t item_size_ = 0;  ///< stored bytes of one element
+  bool swap_ = false;          ///< stored big endian
 };
 
 }  // namespace waveq::detail

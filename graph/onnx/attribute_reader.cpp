@@ -1,8 +1,8 @@
 #include "onnx/attribute_reader.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace waveq {
 
@@ -32,16 +32,21 @@ void set_lost(Attrs& attrs, const std::string& name, std::string kind) {
   attrs.set("waveq_lost_" + name, std::move(kind));
 }
 
-void read_one(const AttributeProto& a, const std::string& where, const BaseDir& base_dir, Attrs& attrs) {
+void read_one(const AttributeProto& a, const std::string& where, const BaseDir& base_dir,
+              Attrs& attrs) {
   const std::string& name = a.name();
   switch (kind_of(a)) {
-    case AttributeProto::FLOAT: return attrs.set(name, static_cast<double>(a.f()));
-    case AttributeProto::INT: return attrs.set(name, std::int64_t{a.i()});
+    case AttributeProto::FLOAT:
+      return attrs.set(name, static_cast<double>(a.f()));
+    case AttributeProto::INT:
+      return attrs.set(name, std::int64_t{a.i()});
     case AttributeProto::STRING:
       return is_utf8(a.s()) ? attrs.set(name, a.s()) : set_lost(attrs, name, "binary string");
     case AttributeProto::TENSOR:
-      if (a.t().data_type() == onnx::TensorProto::STRING) return set_lost(attrs, name, "string tensor");
-      return attrs.set(name, read_tensor(a.t(), fmt::format("{}, attribute '{}'", where, name), base_dir));
+      if (a.t().data_type() == onnx::TensorProto::STRING)
+        return set_lost(attrs, name, "string tensor");
+      return attrs.set(
+          name, read_tensor(a.t(), fmt::format("{}, attribute '{}'", where, name), base_dir));
     case AttributeProto::FLOATS:
       return attrs.set(name, std::vector<double>(a.floats().begin(), a.floats().end()));
     case AttributeProto::INTS:
@@ -51,23 +56,29 @@ void read_one(const AttributeProto& a, const std::string& where, const BaseDir& 
                  ? attrs.set(name, std::vector<std::string>(a.strings().begin(), a.strings().end()))
                  : set_lost(attrs, name, "binary strings");
     case AttributeProto::GRAPH:
-    case AttributeProto::GRAPHS: return set_lost(attrs, name, "subgraph");
-    case AttributeProto::UNDEFINED: bad(where, fmt::format("attribute '{}' has no value", name));
-    default: return set_lost(attrs, name, AttributeProto::AttributeType_Name(kind_of(a)));
+    case AttributeProto::GRAPHS:
+      return set_lost(attrs, name, "subgraph");
+    case AttributeProto::UNDEFINED:
+      bad(where, fmt::format("attribute '{}' has no value", name));
+    default:
+      return set_lost(attrs, name, AttributeProto::AttributeType_Name(kind_of(a)));
   }
 }
 
 }  // namespace
 
-Attrs read_attributes(const onnx::NodeProto& node, const std::string& where, const BaseDir& base_dir) {
+Attrs read_attributes(const onnx::NodeProto& node, const std::string& where,
+                      const BaseDir& base_dir) {
   Attrs attrs;
   for (const AttributeProto& a : node.attribute()) {
-    if (a.name().empty() || !is_utf8(a.name())) bad(where, "has an attribute without a readable name");
+    if (a.name().empty() || !is_utf8(a.name()))
+      bad(where, "has an attribute without a readable name");
     if (a.name().starts_with("waveq_"))
       bad(where, fmt::format("attribute '{}' has a name that waveq keeps for itself", a.name()));
     if (attrs.has(a.name())) bad(where, fmt::format("has two attributes '{}'", a.name()));
     if (!a.ref_attr_name().empty())
-      bad(where, fmt::format("attribute '{}' refers to '{}' of a function, outside of any", a.name(), a.ref_attr_name()));
+      bad(where, fmt::format("attribute '{}' refers to '{}' of a function, outside of any",
+                             a.name(), a.ref_attr_name()));
     read_one(a, where, base_dir, attrs);
   }
   return attrs;
@@ -76,7 +87,11 @@ Attrs read_attributes(const onnx::NodeProto& node, const std::string& where, con
 bool is_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
     const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    const std::size_t length = lead < 0x80       ? 1
+                               : lead >> 5 == 6  ? 2
+                               : lead >> 4 == 14 ? 3
+                               : lead >> 3 == 30 ? 4
+                                                 : 0;
     if (length == 0 || length > text.size() - i) return false;
     std::uint32_t point = length == 1 ? lead : lead & (0xffu >> (length + 1));
     for (std::size_t k = 1; k < length; ++k) {
@@ -85,7 +100,8 @@ bool is_utf8(std::string_view text) {
       point = point << 6 | (next & 0x3fu);
     }
     constexpr std::uint32_t kLowest[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (point < kLowest[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return false;
+    if (point < kLowest[length] || point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
+      return false;
     i += length;
   }
   return true;

@@ -1,14 +1,14 @@
 #include "waveq/graph/onnx_reader.h"
 
-#include <algorithm>
-#include <limits>
-#include <new>
-#include <set>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/stubs/logging.h>
+
+#include <algorithm>
+#include <limits>
+#include <new>
+#include <set>
 
 #include "onnx/attribute_reader.h"
 #include "onnx/tensor_reader.h"
@@ -25,7 +25,8 @@ namespace {
 constexpr std::int64_t kOldestOpset = 7;
 constexpr int kMaxNesting = 64;  // messages in messages; subgraphs need three levels each
 
-[[noreturn]] void bad(std::string where, std::string what, std::string hint = "the model is damaged; export it again") {
+[[noreturn]] void bad(std::string where, std::string what,
+                      std::string hint = "the model is damaged; export it again") {
   throw Error(ErrorCode::parse, std::move(where), std::move(what), std::move(hint));
 }
 
@@ -33,23 +34,30 @@ constexpr int kMaxNesting = 64;  // messages in messages; subgraphs need three l
 std::string printable(std::string_view text) {
   std::string out;
   for (const char c : text)
-    out += c >= ' ' && c <= '~' ? std::string(1, c) : fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    out += c >= ' ' && c <= '~' ? std::string(1, c)
+                                : fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
   return out;
 }
 
 /// What a Constant node with this attribute holds.
 Tensor constant_value(const std::string& name, const Attr& attr, const std::string& where) {
-  const auto length = [](const auto& list) { return Shape{static_cast<std::int64_t>(list.size())}; };
+  const auto length = [](const auto& list) {
+    return Shape{static_cast<std::int64_t>(list.size())};
+  };
   if (const auto* t = std::get_if<Tensor>(&attr); t && name == "value") return *t;
   if (const auto* f = std::get_if<double>(&attr); f && name == "value_float")
     return Tensor::scalar(static_cast<float>(*f));
-  if (const auto* i = std::get_if<std::int64_t>(&attr); i && name == "value_int") return Tensor::scalar(*i);
-  if (const auto* floats = std::get_if<std::vector<double>>(&attr); floats && name == "value_floats") {
+  if (const auto* i = std::get_if<std::int64_t>(&attr); i && name == "value_int")
+    return Tensor::scalar(*i);
+  if (const auto* floats = std::get_if<std::vector<double>>(&attr);
+      floats && name == "value_floats") {
     Tensor value(DType::f32, length(*floats));
-    std::ranges::transform(*floats, value.as<float>().begin(), [](double v) { return static_cast<float>(v); });
+    std::ranges::transform(*floats, value.as<float>().begin(),
+                           [](double v) { return static_cast<float>(v); });
     return value;
   }
-  if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&attr); ints && name == "value_ints")
+  if (const auto* ints = std::get_if<std::vector<std::int64_t>>(&attr);
+      ints && name == "value_ints")
     return Tensor::from(length(*ints), *ints);
   throw Error(ErrorCode::unsupported, where, fmt::format("is a Constant with '{}'", name),
               "numbers in dense tensors are supported");
@@ -66,7 +74,8 @@ class ModelReader {
     graph_.opset = default_opset();
     for (const auto& f : model_.functions()) functions_.insert({f.domain(), f.name()});
     if (proto_.sparse_initializer_size() > 0)
-      throw Error(ErrorCode::unsupported, "the graph", "has sparse initializers", "store them densely");
+      throw Error(ErrorCode::unsupported, "the graph", "has sparse initializers",
+                  "store them densely");
     read_initializers();
     read_inputs();
     read_nodes();
@@ -92,7 +101,8 @@ class ModelReader {
   void read_nodes();
   std::string unique_node_name(const onnx::NodeProto& proto, int index);
   bool read_constant_node(const onnx::NodeProto& proto, const std::string& where);
-  std::string operator_name(const onnx::NodeProto& proto, const std::string& where, Attrs& attrs) const;
+  std::string operator_name(const onnx::NodeProto& proto, const std::string& where,
+                            Attrs& attrs) const;
   void canonicalize(const std::string& op, const std::string& where, Attrs& attrs) const;
   void connect_nodes();
   void read_outputs();
@@ -115,19 +125,22 @@ std::int64_t ModelReader::default_opset() const {
   for (const auto& import : model_.opset_import())
     if (import.domain().empty() || import.domain() == "ai.onnx") version = import.version();
   if (!version) {
-    const bool custom_only = model_.opset_import_size() > 0 &&
-                             std::ranges::none_of(proto_.node(), [](const auto& n) { return n.domain().empty(); });
+    const bool custom_only =
+        model_.opset_import_size() > 0 &&
+        std::ranges::none_of(proto_.node(), [](const auto& n) { return n.domain().empty(); });
     if (custom_only) return Graph().opset;
     throw Error(ErrorCode::unsupported, "the model", "does not say which ONNX operator set it uses",
                 fmt::format("export it with operator set {} or newer", kOldestOpset));
   }
   if (*version < kOldestOpset)
-    throw Error(ErrorCode::unsupported, "the model", fmt::format("uses ONNX operator set {}", *version),
+    throw Error(ErrorCode::unsupported, "the model",
+                fmt::format("uses ONNX operator set {}", *version),
                 fmt::format("export it with operator set {} or newer", kOldestOpset));
   return *version;
 }
 
-const std::string& ModelReader::value_name(const std::string& name, const std::string& where) const {
+const std::string& ModelReader::value_name(const std::string& name,
+                                           const std::string& where) const {
   if (name.empty()) bad(where, "has no name");
   if (!is_utf8(name)) bad(where, fmt::format("name '{}' is no UTF-8 text", printable(name)));
   return name;
@@ -155,20 +168,22 @@ void ModelReader::close_given_symbols(const onnx::ValueInfoProto& info, const Sh
   const auto& type = info.type().tensor_type();
   for (const std::int64_t d : shape)
     if (d < 1)
-      throw Error(ErrorCode::invalid_argument, where, fmt::format("cannot have shape {}", to_string(shape)),
+      throw Error(ErrorCode::invalid_argument, where,
+                  fmt::format("cannot have shape {}", to_string(shape)),
                   "give positive dimensions to --input-shape");
   if (!type.has_shape()) return;
   if (static_cast<std::size_t>(type.shape().dim_size()) != shape.size())
     throw Error(ErrorCode::invalid_argument, where,
-                fmt::format("has {} dimensions, the given shape {} has {}", type.shape().dim_size(), to_string(shape),
-                            shape.size()),
+                fmt::format("has {} dimensions, the given shape {} has {}", type.shape().dim_size(),
+                            to_string(shape), shape.size()),
                 "correct --input-shape");
   for (int axis = 0; axis < type.shape().dim_size(); ++axis) {
     const auto& dim = type.shape().dim(axis);
     const std::int64_t given = shape[static_cast<std::size_t>(axis)];
     if (dim.has_dim_value() && dim.dim_value() != given)
       throw Error(ErrorCode::invalid_argument, where,
-                  fmt::format("has dimension {} fixed to {}, the given shape says {}", axis, dim.dim_value(), given),
+                  fmt::format("has dimension {} fixed to {}, the given shape says {}", axis,
+                              dim.dim_value(), given),
                   "correct --input-shape");
     if (!dim.dim_param().empty()) symbols_.emplace(dim.dim_param(), given);
   }
@@ -178,30 +193,39 @@ std::int64_t ModelReader::input_dim(const onnx::ValueInfoProto& info, int axis) 
   const auto& shape = info.type().tensor_type().shape();
   const auto& dim = shape.dim(axis);
   if (dim.has_dim_value()) {
-    if (dim.dim_value() < 0) bad(fmt::format("input '{}'", info.name()), fmt::format("has dimension {}", dim.dim_value()));
+    if (dim.dim_value() < 0)
+      bad(fmt::format("input '{}'", info.name()), fmt::format("has dimension {}", dim.dim_value()));
     return dim.dim_value();
   }
-  const std::string symbol = is_utf8(dim.dim_param()) ? dim.dim_param() : printable(dim.dim_param());
+  const std::string symbol =
+      is_utf8(dim.dim_param()) ? dim.dim_param() : printable(dim.dim_param());
   if (!symbol.empty())
-    if (const auto known = symbols_.find(dim.dim_param()); known != symbols_.end()) return known->second;
+    if (const auto known = symbols_.find(dim.dim_param()); known != symbols_.end())
+      return known->second;
   if (axis == 0) {
     if (!symbol.empty()) symbols_.emplace(dim.dim_param(), options_.default_batch);
     return options_.default_batch;
   }
   std::vector<std::string> example;
   for (int i = 0; i < shape.dim_size(); ++i)
-    example.push_back(shape.dim(i).has_dim_value() ? std::to_string(shape.dim(i).dim_value()) : i == 0 ? "1" : "N");
-  throw Error(ErrorCode::shape, fmt::format("input '{}'", info.name()),
-              fmt::format("leaves dimension {} open{}", axis, symbol.empty() ? "" : fmt::format(" ('{}')", symbol)),
-              fmt::format("close it with --input-shape {}={}", info.name(), fmt::join(example, ",")));
+    example.push_back(shape.dim(i).has_dim_value() ? std::to_string(shape.dim(i).dim_value())
+                      : i == 0                     ? "1"
+                                                   : "N");
+  throw Error(
+      ErrorCode::shape, fmt::format("input '{}'", info.name()),
+      fmt::format("leaves dimension {} open{}", axis,
+                  symbol.empty() ? "" : fmt::format(" ('{}')", symbol)),
+      fmt::format("close it with --input-shape {}={}", info.name(), fmt::join(example, ",")));
 }
 
 Shape ModelReader::input_shape(const onnx::ValueInfoProto& info) {
-  if (const auto given = options_.input_shapes.find(info.name()); given != options_.input_shapes.end())
+  if (const auto given = options_.input_shapes.find(info.name());
+      given != options_.input_shapes.end())
     return given->second;
   const std::string where = fmt::format("input '{}'", info.name());
   if (!info.type().tensor_type().has_shape())
-    throw Error(ErrorCode::shape, where, "states no shape", fmt::format("give one with --input-shape {}=1,N", info.name()));
+    throw Error(ErrorCode::shape, where, "states no shape",
+                fmt::format("give one with --input-shape {}=1,N", info.name()));
   Shape shape;
   for (int axis = 0; axis < info.type().tensor_type().shape().dim_size(); ++axis)
     shape.push_back(input_dim(info, axis));
@@ -210,22 +234,27 @@ Shape ModelReader::input_shape(const onnx::ValueInfoProto& info) {
 
 void ModelReader::read_inputs() {
   if (options_.default_batch < 1)
-    throw Error(ErrorCode::invalid_argument, "default_batch", fmt::format("is {}", options_.default_batch), "use 1 or more");
+    throw Error(ErrorCode::invalid_argument, "default_batch",
+                fmt::format("is {}", options_.default_batch), "use 1 or more");
   std::vector<const onnx::ValueInfoProto*> inputs;
   std::set<std::string> names;
   for (const auto& info : proto_.input()) {
     value_name(info.name(), "a graph input");
-    if (!names.insert(info.name()).second) bad(fmt::format("input '{}'", info.name()), "is listed twice");
-    if (!graph_.find_value(info.name())) inputs.push_back(&info);  // else it has an initializer: a constant
+    if (!names.insert(info.name()).second)
+      bad(fmt::format("input '{}'", info.name()), "is listed twice");
+    if (!graph_.find_value(info.name()))
+      inputs.push_back(&info);  // else it has an initializer: a constant
   }
   // Given shapes first: they may close symbols that other inputs share.
   for (const auto& [key, shape] : options_.input_shapes) {
     const std::string& name = key;
-    const auto it = std::ranges::find_if(inputs, [&](const auto* info) { return info->name() == name; });
+    const auto it =
+        std::ranges::find_if(inputs, [&](const auto* info) { return info->name() == name; });
     if (it == inputs.end()) {
       std::vector<std::string> have;
       for (const auto* info : inputs) have.push_back(info->name());
-      throw Error(ErrorCode::invalid_argument, fmt::format("--input-shape {}", name), "names no input of the model",
+      throw Error(ErrorCode::invalid_argument, fmt::format("--input-shape {}", name),
+                  "names no input of the model",
                   fmt::format("its inputs are: {}", fmt::join(have, ", ")));
     }
     close_given_symbols(**it, shape);
@@ -233,8 +262,10 @@ void ModelReader::read_inputs() {
   for (const auto* info : inputs) {
     const std::string where = fmt::format("input '{}'", info->name());
     if (!info->type().has_tensor_type())
-      throw Error(ErrorCode::unsupported, where, "is not a dense tensor", "waveq handles dense tensors alone");
-    TensorType type{dtype_from_onnx(info->type().tensor_type().elem_type(), where), input_shape(*info)};
+      throw Error(ErrorCode::unsupported, where, "is not a dense tensor",
+                  "waveq handles dense tensors alone");
+    TensorType type{dtype_from_onnx(info->type().tensor_type().elem_type(), where),
+                    input_shape(*info)};
     std::int64_t count = 1;
     for (const std::int64_t d : type.shape)
       if (__builtin_mul_overflow(count, d, &count) || count > std::int64_t{1} << 33)
@@ -252,7 +283,8 @@ std::string ModelReader::unique_node_name(const onnx::NodeProto& proto, int inde
     return node_names_.contains(name) || (!own && explicit_names_.contains(name));
   };
   std::string name = wanted;
-  while (taken(name, named && name == wanted)) name = fmt::format("{}_{}", wanted, ++name_counters_[wanted]);
+  while (taken(name, named && name == wanted))
+    name = fmt::format("{}_{}", wanted, ++name_counters_[wanted]);
   node_names_.insert(name);
   return name;
 }
@@ -267,7 +299,8 @@ bool ModelReader::read_constant_node(const onnx::NodeProto& proto, const std::st
     return true;
   }
   if (proto.op_type() != "Constant") return false;
-  if (proto.output_size() != 1 || proto.attribute_size() != 1) bad(where, "is a Constant without exactly one value and one output");
+  if (proto.output_size() != 1 || proto.attribute_size() != 1)
+    bad(where, "is a Constant without exactly one value and one output");
   check_free(value_name(proto.output(0), where + " output"), where);
   const Attrs attrs = read_attributes(proto, where, base_dir_);
   const auto& [name, attr] = *attrs.all().begin();
@@ -275,7 +308,8 @@ bool ModelReader::read_constant_node(const onnx::NodeProto& proto, const std::st
   return true;
 }
 
-std::string ModelReader::operator_name(const onnx::NodeProto& proto, const std::string& where, Attrs& attrs) const {
+std::string ModelReader::operator_name(const onnx::NodeProto& proto, const std::string& where,
+                                       Attrs& attrs) const {
   const std::string& op = proto.op_type();
   const std::string& domain = proto.domain();
   if (op.empty() || !is_utf8(op) || !is_utf8(domain)) bad(where, "has no readable operator type");
@@ -290,20 +324,23 @@ std::string ModelReader::operator_name(const onnx::NodeProto& proto, const std::
   }
   for (const auto& [name, kind] : attrs.all())
     if (name.starts_with("waveq_lost_"))
-      throw Error(ErrorCode::unsupported, where,
-                  fmt::format("attribute '{}' is a {}", name.substr(11), std::get<std::string>(kind)));
+      throw Error(
+          ErrorCode::unsupported, where,
+          fmt::format("attribute '{}' is a {}", name.substr(11), std::get<std::string>(kind)));
   return op;
 }
 
 /// Makes differences between operator sets explicit that change what a node computes.
-void ModelReader::canonicalize(const std::string& op, const std::string& where, Attrs& attrs) const {
+void ModelReader::canonicalize(const std::string& op, const std::string& where,
+                               Attrs& attrs) const {
   if (graph_.opset < 13 && (op == "Softmax" || op == "LogSoftmax" || op == "Hardmax")) {
     if (!attrs.has("axis")) attrs.set("axis", std::int64_t{1});
     attrs.set("waveq_flatten", std::int64_t{1});
   }
   if (op == "Cast" && attrs.has("to")) {
     const std::int64_t to = attrs.get_int("to", 0);
-    if (to < 0 || to > std::numeric_limits<std::int32_t>::max()) bad(where, fmt::format("casts to element type {}", to));
+    if (to < 0 || to > std::numeric_limits<std::int32_t>::max())
+      bad(where, fmt::format("casts to element type {}", to));
     attrs.set("to", std::int64_t{kept_onnx_type(static_cast<std::int32_t>(to), where)});
   }
   if (op == "BatchNormalization" && graph_.opset < 9) {
@@ -316,16 +353,19 @@ void ModelReader::canonicalize(const std::string& op, const std::string& where, 
 
 void ModelReader::read_nodes() {
   for (const auto& proto : proto_.node()) {
-    if (!is_utf8(proto.name())) bad(fmt::format("node '{}'", printable(proto.name())), "its name is no UTF-8 text");
+    if (!is_utf8(proto.name()))
+      bad(fmt::format("node '{}'", printable(proto.name())), "its name is no UTF-8 text");
     explicit_names_.insert(proto.name());
   }
   for (int i = 0; i < proto_.node_size(); ++i) {
     const onnx::NodeProto& proto = proto_.node(i);
-    if (!is_utf8(proto.op_type())) bad(fmt::format("node {}", i), "its operator type is no UTF-8 text");
+    if (!is_utf8(proto.op_type()))
+      bad(fmt::format("node {}", i), "its operator type is no UTF-8 text");
     Node node;
     node.name = unique_node_name(proto, i);
     const std::string where = fmt::format("{} '{}'", proto.op_type(), node.name);
-    if (!functions_.contains({proto.domain(), proto.op_type()}) && read_constant_node(proto, where)) continue;
+    if (!functions_.contains({proto.domain(), proto.op_type()}) && read_constant_node(proto, where))
+      continue;
     node.attrs = read_attributes(proto, where, base_dir_);
     node.op = operator_name(proto, where, node.attrs);
     canonicalize(node.op, where, node.attrs);
@@ -349,7 +389,8 @@ void ModelReader::connect_nodes() {
       const auto id = input.empty() ? std::optional(ValueId{}) : graph_.find_value(input);
       if (!id)
         bad(fmt::format("{} '{}'", p.node.op, p.node.name),
-            fmt::format("reads '{}', which nothing produces", is_utf8(input) ? input : printable(input)));
+            fmt::format("reads '{}', which nothing produces",
+                        is_utf8(input) ? input : printable(input)));
       p.node.inputs.push_back(*id);
     }
     graph_.add_node(std::move(p.node));
@@ -399,7 +440,8 @@ void parse_protobuf(std::span<const std::byte> bytes, onnx::ModelProto& model) {
   stream.SetRecursionLimit(kMaxNesting);
   if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage())
     bad("the file", "is no ONNX model, or is truncated", "name a complete .onnx file");
-  if (!model.has_graph()) bad("the file", "is no ONNX model: it has no graph", "name an .onnx file");
+  if (!model.has_graph())
+    bad("the file", "is no ONNX model: it has no graph", "name an .onnx file");
 }
 
 }  // namespace

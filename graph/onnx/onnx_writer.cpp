@@ -1,14 +1,14 @@
 #include "waveq/graph/onnx_writer.h"
 
-#include <bit>
-#include <cstring>
-#include <limits>
-#include <set>
-
 #include <fmt/format.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <onnx/onnx_pb.h>
+
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <set>
 
 #include "onnx/opset_forms.h"
 #include "waveq/graph/file.h"
@@ -20,20 +20,30 @@ namespace {
 
 std::int32_t onnx_type(DType dtype) {
   switch (dtype) {
-    case DType::undefined: return onnx::TensorProto::UNDEFINED;
-    case DType::f32: return onnx::TensorProto::FLOAT;
-    case DType::i8: return onnx::TensorProto::INT8;
-    case DType::u8: return onnx::TensorProto::UINT8;
-    case DType::i16: return onnx::TensorProto::INT16;
-    case DType::u16: return onnx::TensorProto::UINT16;
-    case DType::i32: return onnx::TensorProto::INT32;
-    case DType::i64: return onnx::TensorProto::INT64;
-    case DType::boolean: return onnx::TensorProto::BOOL;
+    case DType::undefined:
+      return onnx::TensorProto::UNDEFINED;
+    case DType::f32:
+      return onnx::TensorProto::FLOAT;
+    case DType::i8:
+      return onnx::TensorProto::INT8;
+    case DType::u8:
+      return onnx::TensorProto::UINT8;
+    case DType::i16:
+      return onnx::TensorProto::INT16;
+    case DType::u16:
+      return onnx::TensorProto::UINT16;
+    case DType::i32:
+      return onnx::TensorProto::INT32;
+    case DType::i64:
+      return onnx::TensorProto::INT64;
+    case DType::boolean:
+      return onnx::TensorProto::BOOL;
   }
   return onnx::TensorProto::UNDEFINED;
 }
 
-/// float32 has 24 significant bits: more between the highest and the lowest set bit would be rounded.
+/// float32 has 24 significant bits: more between the highest and the lowest set bit would be
+/// rounded.
 bool float_holds(std::int64_t value) {
   if (value == 0) return true;
   const auto bits = static_cast<std::uint64_t>(value);
@@ -46,9 +56,10 @@ class ModelWriter {
   ModelWriter(const Graph& graph, const OnnxWriteOptions& options)
       : graph_(graph), options_(options), opset_(options.opset != 0 ? options.opset : graph.opset) {
     if (opset_ < 7 || (options.ir_version != 0 && options.ir_version < 4))
-      throw Error(ErrorCode::invalid_argument, "ONNX writer",
-                  fmt::format("cannot write operator set {} and IR version {}", opset_, options.ir_version),
-                  "use operator set 7 and IR version 4 or newer");
+      throw Error(
+          ErrorCode::invalid_argument, "ONNX writer",
+          fmt::format("cannot write operator set {} and IR version {}", opset_, options.ir_version),
+          "use operator set 7 and IR version 4 or newer");
     if (options.integers_as_float) find_data_uses();
   }
 
@@ -78,8 +89,10 @@ class ModelWriter {
   void find_data_uses();
   void write_node(const Node& node);
   void write_inputs(const Node& node, const NodeForm& form, onnx::NodeProto& proto);
-  void write_attribute(const std::string& name, const Attr& attr, const std::string& where, onnx::NodeProto& proto);
-  void write_tensor(const Tensor& tensor, bool as_float, const std::string& where, onnx::TensorProto& proto) const;
+  void write_attribute(const std::string& name, const Attr& attr, const std::string& where,
+                       onnx::NodeProto& proto);
+  void write_tensor(const Tensor& tensor, bool as_float, const std::string& where,
+                    onnx::TensorProto& proto) const;
   void write_info(ValueId id, onnx::ValueInfoProto& info) const;
   void write_initializers();
   void write_value_info(const std::set<ValueId>& interface);
@@ -91,9 +104,11 @@ class ModelWriter {
   const OnnxWriteOptions& options_;
   const std::int64_t opset_;
   onnx::ModelProto model_;
-  std::set<ValueId> data_uses_;       ///< constants that some node takes as data; with integers_as_float alone
+  std::set<ValueId>
+      data_uses_;  ///< constants that some node takes as data; with integers_as_float alone
   std::set<ValueId> data_constants_;  ///< to be written, as float where integers are
-  std::map<ValueId, std::string> structural_constants_;  ///< to be written as integers, under this name
+  std::map<ValueId, std::string>
+      structural_constants_;  ///< to be written as integers, under this name
   std::set<std::string> made_names_;
   std::set<std::string> domains_;
 };
@@ -110,7 +125,8 @@ void ModelWriter::find_data_uses() {
 
 std::string ModelWriter::fresh_name(const std::string& wanted) {
   std::string name = wanted;
-  for (int i = 1; graph_.find_value(name) || made_names_.contains(name); ++i) name = fmt::format("{}_{}", wanted, i);
+  for (int i = 1; graph_.find_value(name) || made_names_.contains(name); ++i)
+    name = fmt::format("{}_{}", wanted, i);
   made_names_.insert(name);
   return name;
 }
@@ -129,7 +145,8 @@ void ModelWriter::write_node(const Node& node) {
     domains_.insert(domain);
   }
   write_inputs(node, form, proto);
-  for (const ValueId out : node.outputs) proto.add_output(out.valid() ? graph_.value(out).name : "");
+  for (const ValueId out : node.outputs)
+    proto.add_output(out.valid() ? graph_.value(out).name : "");
   for (const auto& [name, attr] : form.attrs.all()) write_attribute(name, attr, where, proto);
 }
 
@@ -144,7 +161,8 @@ void ModelWriter::write_inputs(const Node& node, const NodeForm& form, onnx::Nod
       proto.add_input(made.name());
     } else if (!in.value.valid()) {
       proto.add_input("");
-    } else if (graph_.is_constant(in.value) && structural && becomes_float(graph_.value(in.value).type.dtype)) {
+    } else if (graph_.is_constant(in.value) && structural &&
+               becomes_float(graph_.value(in.value).type.dtype)) {
       std::string& name = structural_constants_[in.value];
       const std::string& own = graph_.value(in.value).name;
       if (name.empty()) name = data_uses_.contains(in.value) ? fresh_name(own + "_int") : own;
@@ -156,8 +174,8 @@ void ModelWriter::write_inputs(const Node& node, const NodeForm& form, onnx::Nod
   }
 }
 
-void ModelWriter::write_attribute(const std::string& name, const Attr& attr, const std::string& where,
-                                  onnx::NodeProto& node) {
+void ModelWriter::write_attribute(const std::string& name, const Attr& attr,
+                                  const std::string& where, onnx::NodeProto& node) {
   onnx::AttributeProto& proto = *node.add_attribute();
   proto.set_name(name);
   if (const auto* i = std::get_if<std::int64_t>(&attr)) {
@@ -180,7 +198,8 @@ void ModelWriter::write_attribute(const std::string& name, const Attr& attr, con
     for (const std::string& v : *strings) proto.add_strings(v);
   } else {
     proto.set_type(onnx::AttributeProto::TENSOR);
-    write_tensor(std::get<Tensor>(attr), true, fmt::format("{}, attribute '{}'", where, name), *proto.mutable_t());
+    write_tensor(std::get<Tensor>(attr), true, fmt::format("{}, attribute '{}'", where, name),
+                 *proto.mutable_t());
   }
 }
 
@@ -192,7 +211,8 @@ void ModelWriter::write_tensor(const Tensor& tensor, bool may_be_float, const st
   if (as_float)
     for (const std::int64_t v : to_int64(tensor))
       if (!float_holds(v))
-        throw Error(ErrorCode::unsupported, where, fmt::format("holds {}, which float32 cannot represent", v),
+        throw Error(ErrorCode::unsupported, where,
+                    fmt::format("holds {}, which float32 cannot represent", v),
                     "choose scales that keep constants below 2^24");
   const Tensor converted = as_float ? cast(tensor, DType::f32) : Tensor();
   const auto bytes = as_float ? converted.bytes() : tensor.bytes();
@@ -204,7 +224,8 @@ void ModelWriter::write_info(ValueId id, onnx::ValueInfoProto& info) const {
   info.set_name(value.name);
   if (!value.type.known()) return;
   auto& type = *info.mutable_type()->mutable_tensor_type();
-  type.set_elem_type(becomes_float(value.type.dtype) ? onnx::TensorProto::FLOAT : onnx_type(value.type.dtype));
+  type.set_elem_type(becomes_float(value.type.dtype) ? onnx::TensorProto::FLOAT
+                                                     : onnx_type(value.type.dtype));
   type.mutable_shape();  // present even for scalars
   for (const std::int64_t d : value.type.shape) type.mutable_shape()->add_dim()->set_dim_value(d);
 }
@@ -258,7 +279,8 @@ std::string to_onnx_bytes(const Graph& graph, const OnnxWriteOptions& options) {
   return bytes;
 }
 
-void write_onnx(const std::filesystem::path& path, const Graph& graph, const OnnxWriteOptions& options) {
+void write_onnx(const std::filesystem::path& path, const Graph& graph,
+                const OnnxWriteOptions& options) {
   write_file(path, to_onnx_bytes(graph, options));
 }
 

@@ -1,10 +1,10 @@
 #include "onnx/opset_forms.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
-
-#include <fmt/format.h>
 
 namespace waveq {
 
@@ -31,6 +31,7 @@ constexpr Moved kMoved[] = {
     {"Slice", "starts", 1, 10, Kind::ints},
     {"Slice", "ends", 2, 10, Kind::ints},
     {"Slice", "axes", 3, 10, Kind::ints},
+    {"Slice", "steps", 4, 10, Kind::ints},
     {"TopK", "k", 1, 10, Kind::one_int},
     {"Clip", "min", 1, 11, Kind::data_value},
     {"Clip", "max", 2, 11, Kind::data_value},
@@ -60,6 +61,7 @@ struct Added {
 };
 
 constexpr Added kAdded[] = {
+    {"Slice", "steps", 10, 1},
     {"MaxPool", "ceil_mode", 10, 0},
     {"MaxPool", "dilations", 10, 1},
     {"AveragePool", "ceil_mode", 10, 0},
@@ -99,37 +101,57 @@ struct Lifetime {
 
 constexpr Lifetime kLifetimes[] = {
     {"Scatter", 9, 10},
-    {"Erf", 9},                 {"Where", 9},
-    {"Sign", 9},                {"ConstantOfShape", 9},
-    {"Sinh", 9},                {"Cosh", 9},
-    {"Expand", 8},              {"OneHot", 9},
-    {"Shrink", 9},              {"IsNaN", 9},
-    {"QuantizeLinear", 10},     {"DequantizeLinear", 10},
-    {"QLinearConv", 10},        {"QLinearMatMul", 10},
-    {"ConvInteger", 10},        {"MatMulInteger", 10},
+    {"Erf", 9},
+    {"Where", 9},
+    {"Sign", 9},
+    {"ConstantOfShape", 9},
+    {"Sinh", 9},
+    {"Cosh", 9},
+    {"Expand", 8},
+    {"OneHot", 9},
+    {"Shrink", 9},
+    {"IsNaN", 9},
+    {"QuantizeLinear", 10},
+    {"DequantizeLinear", 10},
+    {"QLinearConv", 10},
+    {"QLinearMatMul", 10},
+    {"ConvInteger", 10},
+    {"MatMulInteger", 10},
     {"Mod", 10},
-    {"Round", 11},              {"BitShift", 11},
-    {"CumSum", 11},             {"Range", 11},
-    {"GatherElements", 11},     {"ScatterND", 11},
-    {"GatherND", 11},           {"ScatterElements", 11},
+    {"Round", 11},
+    {"BitShift", 11},
+    {"CumSum", 11},
+    {"Range", 11},
+    {"GatherElements", 11},
+    {"ScatterND", 11},
+    {"GatherND", 11},
+    {"ScatterElements", 11},
     {"DynamicQuantizeLinear", 11},
-    {"Einsum", 12},             {"Celu", 12},
-    {"GreaterOrEqual", 12},     {"LessOrEqual", 12},
-    {"HardSwish", 14},          {"Trilu", 14},
-    {"LayerNormalization", 17}, {"Mish", 18},
-    {"GroupNormalization", 18}, {"Gelu", 20},
+    {"Einsum", 12},
+    {"Celu", 12},
+    {"GreaterOrEqual", 12},
+    {"LessOrEqual", 12},
+    {"HardSwish", 14},
+    {"Trilu", 14},
+    {"LayerNormalization", 17},
+    {"Mish", 18},
+    {"GroupNormalization", 18},
+    {"Gelu", 20},
 };
 
 std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, node.name); }
 
-[[noreturn]] void cannot(const Node& node, std::int64_t opset, std::string what, std::string hint = {}) {
-  throw Error(ErrorCode::unsupported, place(node), fmt::format("{}, which operator set {} cannot express", what, opset),
+[[noreturn]] void cannot(const Node& node, std::int64_t opset, std::string what,
+                         std::string hint = {}) {
+  throw Error(ErrorCode::unsupported, place(node),
+              fmt::format("{}, which operator set {} cannot express", what, opset),
               std::move(hint));
 }
 
 /// Type of input 0, or nothing known.
 TensorType data_type(const Graph& graph, const Node& node) {
-  return node.inputs.empty() || !node.inputs[0].valid() ? TensorType{} : graph.value(node.inputs[0]).type;
+  return node.inputs.empty() || !node.inputs[0].valid() ? TensorType{}
+                                                        : graph.value(node.inputs[0]).type;
 }
 
 Tensor int_list(const std::vector<std::int64_t>& values) {
@@ -138,16 +160,23 @@ Tensor int_list(const std::vector<std::int64_t>& values) {
 
 Tensor to_input(const Moved& row, const NodeForm& form, const TensorType& data) {
   switch (row.kind) {
-    case Kind::ints: return int_list(form.attrs.get_ints(row.attr, {}));
-    case Kind::one_int: return int_list({form.attrs.get_int(row.attr, 0)});
-    case Kind::float_value: return Tensor::scalar(static_cast<float>(form.attrs.get_float(row.attr, 0)));
+    case Kind::ints:
+      return int_list(form.attrs.get_ints(row.attr, {}));
+    case Kind::one_int:
+      return int_list({form.attrs.get_int(row.attr, 0)});
+    case Kind::float_value:
+      return Tensor::scalar(static_cast<float>(form.attrs.get_float(row.attr, 0)));
     case Kind::floats: {
       const Attr& attr = *form.attrs.find(row.attr);
       const auto* list = std::get_if<std::vector<double>>(&attr);
-      if (!list) throw Error(ErrorCode::parse, fmt::format("attribute '{}'", row.attr), "is not a list of floats");
-      return Tensor::from({static_cast<std::int64_t>(list->size())}, std::vector<float>(list->begin(), list->end()));
+      if (!list)
+        throw Error(ErrorCode::parse, fmt::format("attribute '{}'", row.attr),
+                    "is not a list of floats");
+      return Tensor::from({static_cast<std::int64_t>(list->size())},
+                          std::vector<float>(list->begin(), list->end()));
     }
-    case Kind::data_value: break;
+    case Kind::data_value:
+      break;
   }
   const Tensor value = Tensor::scalar(static_cast<float>(form.attrs.get_float(row.attr, 0)));
   return data.known() ? cast(value, data.dtype) : value;
@@ -165,7 +194,8 @@ Attr to_attr(const Moved& row, const Tensor& tensor, const Node& node, std::int6
 }
 
 void drop_absent_tail(NodeForm& form) {
-  while (!form.inputs.empty() && !form.inputs.back().value.valid() && form.inputs.back().name.empty())
+  while (!form.inputs.empty() && !form.inputs.back().value.valid() &&
+         form.inputs.back().name.empty())
     form.inputs.pop_back();
 }
 
@@ -187,9 +217,11 @@ void move_parameters(const Graph& graph, const Node& node, std::int64_t opset, N
     attribute_form |= opset < row.since;
     const bool is_input = row.slot < form.inputs.size() && form.inputs[row.slot].value.valid();
     if (opset >= row.since && form.attrs.has(row.attr)) {
-      if (is_input) cannot(node, opset, fmt::format("has {} both as attribute and as input", row.attr));
+      if (is_input)
+        cannot(node, opset, fmt::format("has {} both as attribute and as input", row.attr));
       if (form.inputs.size() <= row.slot) form.inputs.resize(row.slot + 1);
-      form.inputs[row.slot] = {ValueId{}, std::string(row.attr), to_input(row, form, data_type(graph, node))};
+      form.inputs[row.slot] = {ValueId{}, std::string(row.attr),
+                               to_input(row, form, data_type(graph, node))};
       form.attrs.erase(row.attr);
     } else if (opset < row.since && is_input) {
       const ValueId input = form.inputs[row.slot].value;
@@ -204,7 +236,8 @@ void move_parameters(const Graph& graph, const Node& node, std::int64_t opset, N
     for (std::size_t slot = 1; slot < form.inputs.size(); ++slot) {
       const ValueId input = form.inputs[slot].value;
       if (!input.valid()) continue;
-      if (!says_nothing(graph, node, slot, input)) cannot(node, opset, fmt::format("has an input {}", slot));
+      if (!says_nothing(graph, node, slot, input))
+        cannot(node, opset, fmt::format("has an input {}", slot));
       form.inputs[slot] = {};
     }
   }
@@ -222,7 +255,8 @@ void drop_newer_attributes(const Node& node, std::int64_t opset, NodeForm& form)
 
 /// Split says how many parts from operator set 18 on, where it does not give their lengths.
 void form_split(const Graph& graph, const Node& node, std::int64_t opset, NodeForm& form) {
-  const bool lengths = form.attrs.has("split") || (form.inputs.size() > 1 && form.inputs[1].value.valid());
+  const bool lengths =
+      form.attrs.has("split") || (form.inputs.size() > 1 && form.inputs[1].value.valid());
   if (opset >= 18) {
     if (!lengths && !form.attrs.has("num_outputs"))
       form.attrs.set("num_outputs", static_cast<std::int64_t>(node.outputs.size()));
@@ -242,8 +276,8 @@ void form_split(const Graph& graph, const Node& node, std::int64_t opset, NodeFo
   form.attrs.set("split", parts);
 }
 
-/// Before 13 these work on the flattened axes [axis, rank) (waveq_flatten = 1), from 13 on along one axis. The
-/// two agree where at most one of the axes concerned is longer than 1.
+/// Before 13 these work on the flattened axes [axis, rank) (waveq_flatten = 1), from 13 on along
+/// one axis. The two agree where at most one of the axes concerned is longer than 1.
 void form_softmax(const Graph& graph, const Node& node, std::int64_t opset, NodeForm& form) {
   const bool flattens = node.attrs.get_int("waveq_flatten", 0) != 0;
   if (flattens == (opset < 13)) return;
@@ -251,7 +285,8 @@ void form_softmax(const Graph& graph, const Node& node, std::int64_t opset, Node
   if (!data.known()) cannot(node, opset, "has an input of unknown shape");
   const auto rank = static_cast<std::int64_t>(data.shape.size());
   const std::int64_t given = node.attrs.get_int("axis", flattens ? 1 : -1);
-  std::int64_t axis = flattens && given == rank ? rank : normalize_axis(given, data.shape.size(), place(node));
+  std::int64_t axis =
+      flattens && given == rank ? rank : normalize_axis(given, data.shape.size(), place(node));
   int longer = 0;
   std::int64_t single = std::min(axis, rank - 1);
   for (std::int64_t i = axis; i < rank; ++i) {
@@ -260,17 +295,22 @@ void form_softmax(const Graph& graph, const Node& node, std::int64_t opset, Node
     single = i;
   }
   if (longer > 1 || rank == 0 || axis == rank || (!flattens && single != axis))
-    cannot(node, opset, fmt::format("works {} axis {} of {}", flattens ? "on the axes from" : "along", given, to_string(data.shape)),
-           opset < 13 ? "write operator set 13 or newer, or transpose so that the axis comes last" : "write operator set 12");
+    cannot(node, opset,
+           fmt::format("works {} axis {} of {}", flattens ? "on the axes from" : "along", given,
+                       to_string(data.shape)),
+           opset < 13 ? "write operator set 13 or newer, or transpose so that the axis comes last"
+                      : "write operator set 12");
   form.attrs.set("axis", flattens ? single : axis);
 }
 
-/// Upsample (to 9) and Resize-10 have (X, scales) and one way to place samples; Resize from 11 on has
-/// (X, roi, scales, sizes), the first three mandatory before 13, and attributes that say how.
+/// Upsample (to 9) and Resize-10 have (X, scales) and one way to place samples; Resize from 11 on
+/// has (X, roi, scales, sizes), the first three mandatory before 13, and attributes that say how.
 void form_resize(const Node& node, std::int64_t opset, NodeForm& form) {
   const bool old_form = node.op == "Upsample" || form.inputs.size() == 2;
-  if (opset < 9 && node.op == "Resize") cannot(node, opset, "is an operator", "write operator set 9 or newer");
-  const std::string coordinates = form.attrs.get_string("coordinate_transformation_mode", "half_pixel");
+  if (opset < 9 && node.op == "Resize")
+    cannot(node, opset, "is an operator", "write operator set 9 or newer");
+  const std::string coordinates =
+      form.attrs.get_string("coordinate_transformation_mode", "half_pixel");
   const FormInput nothing{{}, "none", Tensor(DType::f32, {0})};
   if (old_form && opset >= 11) {
     if (form.inputs.size() != 2) cannot(node, opset, "has no scales");
@@ -281,20 +321,24 @@ void form_resize(const Node& node, std::int64_t opset, NodeForm& form) {
     const bool floors = form.attrs.get_string("mode", "nearest") != "nearest" ||
                         form.attrs.get_string("nearest_mode", "round_prefer_floor") == "floor";
     if (form.inputs.size() != 3 || coordinates != "asymmetric" || !floors)
-      cannot(node, opset, "places samples its own way or states sizes", "write operator set 11 or newer");
+      cannot(node, opset, "places samples its own way or states sizes",
+             "write operator set 11 or newer");
     form.inputs.erase(form.inputs.begin() + 1);
-    for (const char* attr : {"coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "exclude_outside",
-                             "extrapolation_value"})
+    for (const char* attr : {"coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a",
+                             "exclude_outside", "extrapolation_value"})
       form.attrs.erase(attr);
   } else if (!old_form && opset < 13) {
     for (std::size_t slot = 1; slot < std::min<std::size_t>(form.inputs.size(), 3); ++slot)
       if (!form.inputs[slot].value.valid()) form.inputs[slot] = nothing;
   } else if (!old_form && coordinates == "tf_half_pixel_for_nn") {
-    cannot(node, opset, "has coordinate_transformation_mode tf_half_pixel_for_nn", "write operator set 12 or older");
+    cannot(node, opset, "has coordinate_transformation_mode tf_half_pixel_for_nn",
+           "write operator set 12 or older");
   }
   if (opset < 18) {
-    if (form.attrs.has("axes") || form.attrs.get_string("keep_aspect_ratio_policy", "stretch") != "stretch")
-      cannot(node, opset, "resizes chosen axes or keeps the aspect ratio", "write operator set 18 or newer");
+    if (form.attrs.has("axes") ||
+        form.attrs.get_string("keep_aspect_ratio_policy", "stretch") != "stretch")
+      cannot(node, opset, "resizes chosen axes or keeps the aspect ratio",
+             "write operator set 18 or newer");
     form.attrs.erase("keep_aspect_ratio_policy");
   }
   form.op = opset <= 9 ? "Upsample" : "Resize";
@@ -302,8 +346,9 @@ void form_resize(const Node& node, std::int64_t opset, NodeForm& form) {
 
 /// Negative axes are allowed from operator set 11 on.
 void make_axes_positive(const Graph& graph, const Node& node, NodeForm& form) {
-  constexpr std::string_view kOps[] = {"ArgMax", "ArgMin", "Concat", "Flatten", "Gather", "Hardmax", "LogSoftmax",
-                                       "Slice",  "Softmax", "Split", "Squeeze", "Unsqueeze"};
+  constexpr std::string_view kOps[] = {"ArgMax",  "ArgMin",  "Concat",     "Flatten",
+                                       "Gather",  "Hardmax", "LogSoftmax", "Slice",
+                                       "Softmax", "Split",   "Squeeze",    "Unsqueeze"};
   if (std::ranges::find(kOps, node.op) == std::end(kOps) && !node.op.starts_with("Reduce")) return;
   const TensorType data = data_type(graph, node);
   if (!data.known()) return;
@@ -324,7 +369,8 @@ NodeForm form_for_opset(const Graph& graph, const Node& node, std::int64_t opset
   NodeForm form{node.op, {}, {}};
   for (const auto& [name, attr] : node.attrs.all()) {
     if (name.starts_with("waveq_lost_"))
-      throw Error(ErrorCode::unsupported, place(node), fmt::format("cannot be written: its {} was not kept", name.substr(11)));
+      throw Error(ErrorCode::unsupported, place(node),
+                  fmt::format("cannot be written: its {} was not kept", name.substr(11)));
     if (!name.starts_with("waveq_")) form.attrs.set(name, attr);
   }
   for (ValueId in : node.inputs) form.inputs.push_back({in, "", {}});
@@ -351,14 +397,28 @@ bool is_structural_input(const std::string& op, std::size_t slot) {
     std::size_t first, last;
   };
   constexpr Row kRows[] = {
-      {"Reshape", 1, 1},        {"Expand", 1, 1},    {"Tile", 1, 1},   {"Gather", 1, 1},
-      {"GatherElements", 1, 1}, {"GatherND", 1, 1},  {"Slice", 1, 4},  {"Pad", 1, 1},
-      {"Pad", 3, 3},            {"Squeeze", 1, 1},   {"Split", 1, 1},  {"Unsqueeze", 1, 1},
-      {"TopK", 1, 1},           {"OneHot", 0, 1},    {"Resize", 3, 3}, {"ConstantOfShape", 0, 0},
-      {"ScatterND", 1, 1},      {"ScatterElements", 1, 1},
+      {"Reshape", 1, 1},
+      {"Expand", 1, 1},
+      {"Tile", 1, 1},
+      {"Gather", 1, 1},
+      {"GatherElements", 1, 1},
+      {"GatherND", 1, 1},
+      {"Slice", 1, 4},
+      {"Pad", 1, 1},
+      {"Pad", 3, 3},
+      {"Squeeze", 1, 1},
+      {"Split", 1, 1},
+      {"Unsqueeze", 1, 1},
+      {"TopK", 1, 1},
+      {"OneHot", 0, 1},
+      {"Resize", 3, 3},
+      {"ConstantOfShape", 0, 0},
+      {"ScatterND", 1, 1},
+      {"ScatterElements", 1, 1},
   };
   if (op.starts_with("Reduce")) return slot == 1;
-  return std::ranges::any_of(kRows, [&](const Row& r) { return r.op == op && slot >= r.first && slot <= r.last; });
+  return std::ranges::any_of(
+      kRows, [&](const Row& r) { return r.op == op && slot >= r.first && slot <= r.last; });
 }
 
 std::int64_t ir_version_for(std::int64_t opset) {

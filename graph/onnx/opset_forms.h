@@ -8,10 +8,11 @@
 
 namespace waveq {
 
-/// An input of a node about to be written: a value of the graph, or a parameter that was an attribute.
+/// An input of a node about to be written: a value of the graph, or a parameter that was an
+/// attribute.
 struct FormInput {
-  ValueId value;      ///< invalid with `name` empty: an absent input
-  std::string name;   ///< parameter name of a made input
+  ValueId value;     ///< invalid with `name` empty: an absent input
+  std::string name;  ///< parameter name of a made input
   Tensor made;
 };
 
@@ -29,7 +30,8 @@ NodeForm form_for_opset(const Graph& graph, const Node& node, std::int64_t opset
 /// Whether an input carries shapes, axes, counts or indices rather than data.
 bool is_structural_input(const std::string& op, std::size_t slot);
 
-/// IR version that was released together with an operator set (ONNX docs/Versioning.md), at least 4.
+/// IR version that was released together with an operator set (ONNX docs/Versioning.md), at
+/// least 4.
 std::int64_t ir_version_for(std::int64_t opset);
 
 }  // namespace waveq

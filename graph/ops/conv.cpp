@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 
 #include "ops/linear_dense.h"
 
@@ -167,7 +167,7 @@ class GroupConv {
   GroupConv(const ConvPlan& p, const Product& product) : p_(p), product_(product) {
     // Padding far beyond the input is legal; only then is the column matrix the smaller one.
     const auto modest = [](const Window& w) { return w.pad_begin + w.pad_end <= 4 * w.in + 1024; };
-    if (p.C == 1 && !pointwise() && modest(p.h) && modest(p.w)) phases_.emplace(p);
+    if (p.C == 1 && !pointwise() && modest(p.h) && modest(p.w)) phases_ = std::make_unique<Phases<T>>(p);
   }
 
   void run(const T* x, const T* w, const T* bias, T* y) {
@@ -195,7 +195,7 @@ class GroupConv {
 
   const ConvPlan& p_;
   const Product& product_;
-  std::optional<Phases<T>> phases_;
+  std::unique_ptr<Phases<T>> phases_;
   std::vector<T> columns_;
   std::vector<const T*> rows_;
 };

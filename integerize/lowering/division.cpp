@@ -20,7 +20,7 @@ struct Guard {
 
 /// The fraction with the smallest relative error; the smaller eta wins unless the gain is above one in a thousand.
 Guard guard_for(double steps) {
-  if (steps >= static_cast<double>(kMaxEta)) return {1, static_cast<std::int64_t>(std::floor(std::min(steps, 1.0e9) + 0.5))};
+  if (steps >= static_cast<double>(kMaxEta)) return {1, static_cast<std::int64_t>(std::floor(steps + 0.5))};
   Guard best{kMaxEta, 1};
   double best_error = 1e300;
   for (std::int64_t eta = 1; eta <= kMaxEta; ++eta) {
@@ -67,7 +67,8 @@ std::int64_t choose_delta(double quotient_bound, double r, const RequantLimits& 
 
 void divide_by_constant(Lowering& to, const Node& node) {
   const auto divisor = per_channel_constant(to.source().constant(node.inputs[1]), to.shape(node.inputs[0]));
-  if (!divisor || divisor->size() != 1 || divisor->front() == 0) to.refuse("its constant divisor is not one non-zero number");
+  if (!divisor || divisor->size() != 1 || divisor->front() == 0 || !std::isfinite(divisor->front()) || to.shape(node.inputs[0]) != to.shape(node.outputs.front()))
+    to.refuse("its constant divisor is not one non-zero number");
   Quantity q = to.accumulator(node.inputs[0]);
   q.linear.reset();
   for (double& s : q.scale) s /= divisor->front();
@@ -94,6 +95,7 @@ void lower_div(Lowering& to, const Node& node) {
   if (to.bounds().of(den.id).hull().lo < 0) to.refuse("its denominator cannot be shown to be non-negative");
 
   const double sn = num.scale.front(), sd = den.scale.front();
+  if (offset / sd > 1.0e9) to.refuse(fmt::format("the constant in its denominator is {:.3g} steps of the rest of it", offset / sd));
   const Guard guard = guard_for(offset / sd);
   const ValueId y = node.outputs.front();
   const QuotientBound bound = bound_quotient(to.bounds(), num.id, den.id, guard.eta, guard.eps, node.name);

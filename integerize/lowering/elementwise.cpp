@@ -42,7 +42,7 @@ bool add_to_bias(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sig
   if (!q.linear || q.linear->emitted() || q.linear->op == "Conv" || q.relu) return false;
   std::vector<double> term = to_double(c);
   if (term.size() != 1 && (term.size() != q.linear->channels() || c.shape().back() != c.size())) return false;
-  if (to.source().use_count(x) != 1) return false;
+  if (to.source().use_count(x) != 1 || to.shape(x) != to.shape(y)) return false;
   for (double& t : term) t *= sign;
   Quantity out = q;
   out.linear = std::make_shared<DeferredLinear>(*q.linear);
@@ -65,7 +65,7 @@ void add_constant(Lowering& to, ValueId x, ValueId y, const Tensor& c, double si
   std::vector<std::int32_t> steps;
   for (double v : to_double(c)) {
     const double q = std::floor(sign * v / a.quant.scale + 0.5);
-    if (std::abs(q) > 16777216.0) to.refuse("its constant is beyond 2^24 steps of the other operand");
+    if (!(std::abs(q) <= 16777216.0)) to.refuse("its constant is beyond 2^24 steps of the other operand");
     steps.push_back(static_cast<std::int32_t>(q));
   }
   Quantity sum;

@@ -6,6 +6,33 @@
 
 namespace waveq {
 
+namespace {
+
+/// Bounds within the axis, as non-negative numbers: the consumer stores them in a byte.
+Attrs plain_slice(Lowering& to, const Node& node) {
+  const Shape& shape = to.shape(node.inputs[0]);
+  const auto starts = node.attrs.require_ints("starts"), ends = node.attrs.require_ints("ends");
+  std::vector<std::int64_t> axes = node.attrs.get_ints("axes", {}), steps = node.attrs.get_ints("steps", std::vector<std::int64_t>(starts.size(), 1));
+  for (std::size_t i = axes.size(); i < starts.size(); ++i) axes.push_back(static_cast<std::int64_t>(i));
+  std::vector<std::int64_t> from, until;
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    if (steps[i] < 1) to.refuse("a Slice that runs backwards has no integer kernel");
+    axes[i] = normalize_axis(axes[i], shape.size(), node.name);
+    const std::int64_t length = shape[static_cast<std::size_t>(axes[i])];
+    const auto inside = [&](std::int64_t v) { return std::clamp<std::int64_t>(v < 0 ? v + length : v, 0, length); };
+    from.push_back(inside(starts[i]));
+    until.push_back(inside(ends[i]));
+  }
+  Attrs attrs;
+  attrs.set("starts", from);
+  attrs.set("ends", until);
+  attrs.set("axes", axes);
+  attrs.set("steps", steps);
+  return attrs;
+}
+
+}  // namespace
+
 /// Reshape, Transpose, Slice, Gather and the like: the same operator on the 8-bit tensor, which keeps its scale.
 void lower_movement(Lowering& to, const Node& node) {
   const Activation x = to.activation(node.inputs[0]);
@@ -20,7 +47,7 @@ void lower_movement(Lowering& to, const Node& node) {
   }
   const ValueId y = node.outputs.front();
   // ONNX lets a Transpose without perm reverse the axes; the consumer wants it spelled out.
-  Attrs attrs = node.attrs;
+  Attrs attrs = node.op == "Slice" && node.inputs.size() == 1 ? plain_slice(to, node) : node.attrs;
   if (node.op == "Transpose" && !attrs.has("perm")) {
     std::vector<std::int64_t> perm;
     for (std::size_t i = to.shape(node.inputs[0]).size(); i-- > 0;) perm.push_back(static_cast<std::int64_t>(i));
@@ -56,6 +83,8 @@ void lower_concat(Lowering& to, const Node& node) {
 
 void lower_max_pool(Lowering& to, const Node& node) {
   const auto pads = node.attrs.get_ints("pads", {});
+  const std::string auto_pad = node.attrs.get_string("auto_pad", "NOTSET");
+  if (auto_pad != "NOTSET" && auto_pad != "VALID") to.refuse("auto_pad was not resolved to explicit pads; run the rewrites first");
   if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; })) to.refuse("padded MaxPool: the target pads with zero, not with the smallest value");
   const auto dilations = node.attrs.get_ints("dilations", {});
   if (node.attrs.get_int("ceil_mode", 0) != 0 || std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))

@@ -59,7 +59,9 @@ void lower_reduce(Lowering& to, const Node& node) {
 void lower_average_pool(Lowering& to, const Node& node) {
   const auto pads = node.attrs.get_ints("pads", {});
   if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; })) to.refuse("padded AveragePool has no integer form");
-  if (node.attrs.get_int("ceil_mode", 0) != 0 || node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET") to.refuse("ceil_mode and auto_pad have no integer form");
+  const auto dilations = node.attrs.get_ints("dilations", {});
+  if (node.attrs.get_int("ceil_mode", 0) != 0 || node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET" || std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
+    to.refuse("ceil_mode, auto_pad and dilations have no integer form");
   const Shape& shape = to.shape(node.inputs[0]);
   const std::vector<std::int64_t> kernel = node.attrs.require_ints("kernel_shape");
   const Activation x = to.activation(node.inputs[0]);

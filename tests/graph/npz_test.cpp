@@ -1,12 +1,12 @@
 #include "waveq/graph/npz.h"
 
+#include <doctest/doctest.h>
+#include <zip.h>
+
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
-
-#include <doctest/doctest.h>
-#include <zip.h>
 
 #include "shared_data.h"
 #include "waveq/graph/file.h"
@@ -27,9 +27,10 @@ std::string npy(std::string dict, std::string data, int version = 1) {
   return out + dict + data;
 }
 
-std::string npy_of(std::string_view descr, std::string_view shape, std::string data, bool fortran = false) {
-  return npy("{'descr': '" + std::string(descr) + "', 'fortran_order': " + (fortran ? "True" : "False") +
-                 ", 'shape': " + std::string(shape) + ", }",
+std::string npy_of(std::string_view descr, std::string_view shape, std::string data,
+                   bool fortran = false) {
+  return npy("{'descr': '" + std::string(descr) + "', 'fortran_order': " +
+                 (fortran ? "True" : "False") + ", 'shape': " + std::string(shape) + ", }",
              std::move(data));
 }
 
@@ -49,8 +50,10 @@ fs::path zip_of(const std::vector<std::pair<std::string, std::string>>& members,
   zip_t* z = zip_open(path.c_str(), ZIP_CREATE, nullptr);
   REQUIRE(z != nullptr);
   for (const auto& [name, bytes] : members) {
-    const auto index = zip_file_add(z, name.c_str(), zip_source_buffer(z, bytes.data(), bytes.size(), 0), 0);
-    zip_set_file_compression(z, static_cast<zip_uint64_t>(index), deflate ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0);
+    const auto index =
+        zip_file_add(z, name.c_str(), zip_source_buffer(z, bytes.data(), bytes.size(), 0), 0);
+    zip_set_file_compression(z, static_cast<zip_uint64_t>(index),
+                             deflate ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 0);
   }
   REQUIRE(zip_close(z) == 0);
   return path;
@@ -79,7 +82,8 @@ TEST_CASE("npz: what is written is read back, names and order kept") {
   const Tensor b = Tensor::from<bool>({3}, {true, false, true});
   const Tensor s = Tensor::scalar<std::uint8_t>(200);
   const Tensor e(DType::i16, {0, 4});
-  const std::vector<NpzItem> items = {{"z/later", &f}, {"a", &i}, {"Größe", &b}, {"s", &s}, {"empty", &e}};
+  const std::vector<NpzItem> items = {
+      {"z/later", &f}, {"a", &i}, {"Größe", &b}, {"s", &s}, {"empty", &e}};
   write_npz(path, items);
   const NpzReader reader(path);
   REQUIRE(reader.arrays().size() == 5);
@@ -116,7 +120,8 @@ TEST_CASE("npz: a file without arrays is written and read") {
   CHECK(NpzReader(path).arrays().empty());
 }
 
-TEST_CASE("npz: names that occur twice and undefined tensors are refused before anything is written") {
+TEST_CASE(
+    "npz: names that occur twice and undefined tensors are refused before anything is written") {
   const fs::path path = test::scratch_dir() / "out.npz";
   const Tensor t = Tensor::scalar<float>(1), undefined;
   CHECK_THROWS_AS(write_npz(path, std::vector<NpzItem>{{"x", &t}, {"x", &t}}), Error);
@@ -135,6 +140,22 @@ TEST_CASE("npz: a folder that does not exist is an io error") {
   }
 }
 
+TEST_CASE("npz: links are followed, and what is no regular file is not replaced") {
+  const fs::path dir = test::scratch_dir();
+  const Tensor t = Tensor::scalar<float>(1);
+  const std::vector<NpzItem> items = {{"x", &t}};
+  write_file(dir / "real.npz", "old");
+  fs::create_symlink("real.npz", dir / "link.npz");
+  write_npz(dir / "link.npz", items);
+  CHECK(fs::is_symlink(dir / "link.npz"));
+  CHECK(NpzReader(dir / "real.npz").read("x") == t);
+  fs::create_symlink("/dev/null", dir / "device.npz");
+  CHECK_THROWS_AS(write_npz(dir / "device.npz", items), Error);
+  CHECK_THROWS_AS(write_npz(dir, items), Error);
+  fs::create_symlink("nowhere", dir / "dangling.npz");
+  CHECK_THROWS_AS(write_file(dir / "dangling.npz", "x"), Error);
+}
+
 TEST_CASE("npz: every stored type becomes its waveq type") {
   CHECK(read_npy(npy_of("<f4", "(2,)", raw<float>({1, 2}))) == Tensor::from<float>({2}, {1, 2}));
   CHECK(read_npy(npy_of("<f8", "(2,)", raw<double>({1e300, 0.1}))) ==
@@ -144,19 +165,23 @@ TEST_CASE("npz: every stored type becomes its waveq type") {
         Tensor::from<float>({4}, {1, 0x1p-24f, -65504, std::numeric_limits<float>::infinity()}));
   CHECK(read_npy(npy_of("|i1", "(2,)", raw<std::int8_t>({-128, 127}))) ==
         Tensor::from<std::int8_t>({2}, {-128, 127}));
-  CHECK(read_npy(npy_of("|u1", "(1,)", raw<std::uint8_t>({255}))) == Tensor::from<std::uint8_t>({1}, {255}));
-  CHECK(read_npy(npy_of("<i2", "(1,)", raw<std::int16_t>({-300}))) == Tensor::from<std::int16_t>({1}, {-300}));
+  CHECK(read_npy(npy_of("|u1", "(1,)", raw<std::uint8_t>({255}))) ==
+        Tensor::from<std::uint8_t>({1}, {255}));
+  CHECK(read_npy(npy_of("<i2", "(1,)", raw<std::int16_t>({-300}))) ==
+        Tensor::from<std::int16_t>({1}, {-300}));
   CHECK(read_npy(npy_of("<u2", "(1,)", raw<std::uint16_t>({65535}))) ==
         Tensor::from<std::uint16_t>({1}, {65535}));
   CHECK(read_npy(npy_of("<i4", "()", raw<std::int32_t>({-5}))) == Tensor::scalar<std::int32_t>(-5));
   CHECK(read_npy(npy_of("<u4", "(1,)", raw<std::uint32_t>({4294967295u}))) ==
         Tensor::from<std::int64_t>({1}, {4294967295}));
-  CHECK(read_npy(npy_of("<u8", "(1,)", raw<std::uint64_t>({5}))) == Tensor::from<std::int64_t>({1}, {5}));
+  CHECK(read_npy(npy_of("<u8", "(1,)", raw<std::uint64_t>({5}))) ==
+        Tensor::from<std::int64_t>({1}, {5}));
   CHECK(read_npy(npy_of("|b1", "(3,)", raw<std::uint8_t>({0, 1, 2}))) ==
         Tensor::from<bool>({3}, {false, true, true}));
   CHECK(read_npy(npy_of(">i4", "(2,)", std::string("\0\0\1\2\xff\xff\xff\xfe", 8))) ==
         Tensor::from<std::int32_t>({2}, {258, -2}));
-  CHECK(read_npy(npy_of(">f2", "(1,)", std::string("\x3c\x00", 2))) == Tensor::from<float>({1}, {1}));
+  CHECK(read_npy(npy_of(">f2", "(1,)", std::string("\x3c\x00", 2))) ==
+        Tensor::from<float>({1}, {1}));
 }
 
 TEST_CASE("npz: versions 2 and 3, double quotes, other key order and Python 2 shapes are read") {
@@ -189,9 +214,11 @@ TEST_CASE("npz: damaged headers and impossible shapes are parse errors") {
   CHECK(code_of(npy_of("<f4", "(2", raw<float>({1, 2}))) == ErrorCode::parse);
   CHECK(code_of(npy("{'descr': '<f4', 'shape': (1,)}", raw<float>({1}))) == ErrorCode::parse);
   CHECK(code_of(npy("{'descr': [('a', '<f4'", "")) == ErrorCode::parse);
-  CHECK(code_of(npy("{'descr': '<f4', 'fortran_order': Maybe, 'shape': ()}", "")) == ErrorCode::parse);
+  CHECK(code_of(npy("{'descr': '<f4', 'fortran_order': Maybe, 'shape': ()}", "")) ==
+        ErrorCode::parse);
   CHECK(code_of(npy("{}", "", 9)) == ErrorCode::parse);
-  CHECK(code_of(npy_of("<u8", "(1,)", raw<std::uint64_t>({~std::uint64_t{0}}))) == ErrorCode::parse);
+  CHECK(code_of(npy_of("<u8", "(1,)", raw<std::uint64_t>({~std::uint64_t{0}}))) ==
+        ErrorCode::parse);
 }
 
 TEST_CASE("npz: types waveq cannot read are listed and refused when asked for") {
@@ -199,8 +226,10 @@ TEST_CASE("npz: types waveq cannot read are listed and refused when asked for") 
     CAPTURE(descr);
     CHECK(code_of(npy_of(descr, "(1,)", "xxxx")) == ErrorCode::unsupported);
   }
-  const std::string record = npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", "1234");
-  const NpzReader reader(zip_of({{"r.npy", record}, {"x.npy", npy_of("<f4", "(1,)", raw<float>({2}))}}, false));
+  const std::string record =
+      npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", "1234");
+  const NpzReader reader(
+      zip_of({{"r.npy", record}, {"x.npy", npy_of("<f4", "(1,)", raw<float>({2}))}}, false));
   CHECK(reader.find("r")->dtype == DType::undefined);
   CHECK(reader.read("x") == Tensor::from<float>({1}, {2}));
 }
@@ -209,10 +238,11 @@ TEST_CASE("npz: stored and deflated files stream sample by sample") {
   std::vector<float> values(60);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
   for (const bool deflate : {false, true}) {
-    const fs::path path = zip_of({{"notes.txt", "hello"},
-                                  {"input.npy", npy_of("<f4", "(10, 2, 3)", raw(values))},
-                                  {"labels.npy", npy_of("<i8", "(10,)", raw<std::int64_t>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}))}},
-                                 deflate);
+    const fs::path path = zip_of(
+        {{"notes.txt", "hello"},
+         {"input.npy", npy_of("<f4", "(10, 2, 3)", raw(values))},
+         {"labels.npy", npy_of("<i8", "(10,)", raw<std::int64_t>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}))}},
+        deflate);
     const NpzReader reader(path);
     REQUIRE(reader.arrays().size() == 2);
     CHECK(reader.find("notes.txt") == nullptr);
@@ -237,7 +267,8 @@ TEST_CASE("npz: stored and deflated files stream sample by sample") {
 
 TEST_CASE("npz: scalars and empty samples have no stream") {
   CHECK_THROWS_AS(NpzReader(save(npy_of("<f4", "()", raw<float>({1})))).stream("a"), Error);
-  CHECK_THROWS_AS(NpzReader(save(npy_of("<f4", "(4611686018427387904, 0)", ""))).stream("a"), Error);
+  CHECK_THROWS_AS(NpzReader(save(npy_of("<f4", "(4611686018427387904, 0)", ""))).stream("a"),
+                  Error);
   Tensor x;
   CHECK_FALSE(NpzReader(save(npy_of("<f4", "(0, 4)", ""))).stream("a").next(x));
 }
@@ -288,9 +319,10 @@ bool reads(const fs::path& path) {
 TEST_CASE("npz: a file cut anywhere is an error and never a crash") {
   const fs::path path = test::scratch_dir() / "cut.npz";
   for (const bool deflate : {false, true}) {
-    const std::string whole = read_file(zip_of({{"x.npy", npy_of("<f4", "(2, 3)", raw<float>({1, 2, 3, 4, 5, 6}))},
-                                                {"y.npy", npy_of("<f8", "(2,)", raw<double>({1, 2}))}},
-                                               deflate));
+    const std::string whole =
+        read_file(zip_of({{"x.npy", npy_of("<f4", "(2, 3)", raw<float>({1, 2, 3, 4, 5, 6}))},
+                          {"y.npy", npy_of("<f8", "(2,)", raw<double>({1, 2}))}},
+                         deflate));
     for (std::size_t n = 0; n < whole.size(); ++n) {
       write_file(path, whole.substr(0, n));
       CAPTURE(n);
@@ -305,7 +337,8 @@ TEST_CASE("npz: changed data bytes are noticed, changed bytes anywhere never cra
   const std::string data = raw<float>({1.25f, 2, 3, 4, 5, 6});
   const fs::path path = test::scratch_dir() / "flip.npz";
   for (const bool deflate : {false, true}) {
-    const std::string whole = read_file(zip_of({{"x.npy", npy_of("<f4", "(2, 3)", data)}}, deflate));
+    const std::string whole =
+        read_file(zip_of({{"x.npy", npy_of("<f4", "(2, 3)", data)}}, deflate));
     int survived = 0;
     for (std::size_t at = 0; at < whole.size(); ++at)
       for (const int flip : {1, 0x80, 0xff}) {

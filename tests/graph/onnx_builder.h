@@ -1,13 +1,13 @@
 #pragma once
 
+#include <onnx/onnx_pb.h>
+
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <onnx/onnx_pb.h>
 
 #include "waveq/graph/onnx_reader.h"
 
@@ -24,15 +24,15 @@ inline onnx::ModelProto model(std::int64_t opset = 13, std::int64_t ir_version =
 
 /// Dimensions: a number, or text for a symbolic one ("" for one that is plainly unknown).
 struct Dim {
-  Dim(std::int64_t v) : value(v) {}      // NOLINT: reads as a list of dimensions
+  Dim(std::int64_t v) : value(v) {}              // NOLINT: reads as a list of dimensions
   Dim(const char* s) : symbol(s), open(true) {}  // NOLINT
   std::int64_t value = 0;
   std::string symbol;
   bool open = false;
 };
 
-inline void describe(onnx::ValueInfoProto& info, std::string_view name, std::initializer_list<Dim> dims,
-                     int type = onnx::TensorProto::FLOAT) {
+inline void describe(onnx::ValueInfoProto& info, std::string_view name,
+                     std::initializer_list<Dim> dims, int type = onnx::TensorProto::FLOAT) {
   info.set_name(std::string(name));
   auto& tensor = *info.mutable_type()->mutable_tensor_type();
   tensor.set_elem_type(type);
@@ -55,8 +55,10 @@ inline void output(onnx::ModelProto& m, std::string_view name) {
   m.mutable_graph()->add_output()->set_name(std::string(name));
 }
 
-inline onnx::NodeProto& node(onnx::ModelProto& m, std::string_view op, std::initializer_list<const char*> inputs,
-                             std::initializer_list<const char*> outputs, std::string_view name = "") {
+inline onnx::NodeProto& node(onnx::ModelProto& m, std::string_view op,
+                             std::initializer_list<const char*> inputs,
+                             std::initializer_list<const char*> outputs,
+                             std::string_view name = "") {
   onnx::NodeProto& n = *m.mutable_graph()->add_node();
   n.set_op_type(std::string(op));
   if (!name.empty()) n.set_name(std::string(name));
@@ -72,7 +74,8 @@ inline void attr(onnx::NodeProto& n, std::string_view name, std::int64_t value) 
   a.set_i(value);
 }
 
-inline void attr(onnx::NodeProto& n, std::string_view name, const std::vector<std::int64_t>& values) {
+inline void attr(onnx::NodeProto& n, std::string_view name,
+                 const std::vector<std::int64_t>& values) {
   auto& a = *n.add_attribute();
   a.set_name(std::string(name));
   a.set_type(onnx::AttributeProto::INTS);
@@ -87,7 +90,8 @@ inline void attr_float(onnx::NodeProto& n, std::string_view name, float value) {
 }
 
 template <class T>
-void fill_raw(onnx::TensorProto& t, int type, std::initializer_list<std::int64_t> dims, const std::vector<T>& values) {
+void fill_raw(onnx::TensorProto& t, int type, std::initializer_list<std::int64_t> dims,
+              const std::vector<T>& values) {
   t.set_data_type(type);
   for (const std::int64_t d : dims) t.add_dims(d);
   t.set_raw_data(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
@@ -95,7 +99,8 @@ void fill_raw(onnx::TensorProto& t, int type, std::initializer_list<std::int64_t
 
 template <class T>
 onnx::TensorProto& initializer(onnx::ModelProto& m, std::string_view name, int type,
-                               std::initializer_list<std::int64_t> dims, const std::vector<T>& values) {
+                               std::initializer_list<std::int64_t> dims,
+                               const std::vector<T>& values) {
   onnx::TensorProto& t = *m.mutable_graph()->add_initializer();
   t.set_name(std::string(name));
   fill_raw(t, type, dims, values);

@@ -1,11 +1,11 @@
 #include "waveq/graph/onnx_reader.h"
 
+#include <doctest/doctest.h>
+
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <random>
-
-#include <doctest/doctest.h>
 
 #include "onnx_builder.h"
 #include "shared_data.h"
@@ -30,7 +30,9 @@ Error error_of(const onnx::ModelProto& m, const ReadOptions& options = {}) {
   return Error(ErrorCode::internal, "", "");
 }
 
-bool says(const Error& e, std::string_view text) { return std::string_view(e.what()).find(text) != std::string::npos; }
+bool says(const Error& e, std::string_view text) {
+  return std::string_view(e.what()).find(text) != std::string::npos;
+}
 
 /// A model whose only content is one tensor, as its output.
 onnx::ModelProto holding(const TensorProto& tensor) {
@@ -63,23 +65,34 @@ TensorProto typed(int type, std::int64_t count) {
 }  // namespace
 
 TEST_CASE("onnx reader: raw data of every element type become waveq tensors") {
-  CHECK(read_raw<float>(TensorProto::FLOAT, {2}, {1.5f, -0.0f}) == Tensor::from<float>({2}, {1.5f, -0.0f}));
+  CHECK(read_raw<float>(TensorProto::FLOAT, {2}, {1.5f, -0.0f}) ==
+        Tensor::from<float>({2}, {1.5f, -0.0f}));
   CHECK(read_raw<std::uint16_t>(TensorProto::FLOAT16, {3}, {0xc000, 0x0001, 0x7bff}) ==
         Tensor::from<float>({3}, {-2, 0x1p-24f, 65504}));
-  CHECK(read_raw<std::uint16_t>(TensorProto::BFLOAT16, {2}, {0x3f80, 0xc040}) == Tensor::from<float>({2}, {1, -3}));
+  CHECK(read_raw<std::uint16_t>(TensorProto::BFLOAT16, {2}, {0x3f80, 0xc040}) ==
+        Tensor::from<float>({2}, {1, -3}));
   CHECK(read_raw<double>(TensorProto::DOUBLE, {1}, {0.1}) == Tensor::from<float>({1}, {0.1f}));
-  CHECK(read_raw<std::int8_t>(TensorProto::INT8, {2, 1}, {-128, 127}) == Tensor::from<std::int8_t>({2, 1}, {-128, 127}));
-  CHECK(read_raw<std::uint8_t>(TensorProto::UINT8, {1}, {255}) == Tensor::from<std::uint8_t>({1}, {255}));
-  CHECK(read_raw<std::int16_t>(TensorProto::INT16, {1}, {-32768}) == Tensor::from<std::int16_t>({1}, {-32768}));
-  CHECK(read_raw<std::uint16_t>(TensorProto::UINT16, {1}, {65535}) == Tensor::from<std::uint16_t>({1}, {65535}));
+  CHECK(read_raw<std::int8_t>(TensorProto::INT8, {2, 1}, {-128, 127}) ==
+        Tensor::from<std::int8_t>({2, 1}, {-128, 127}));
+  CHECK(read_raw<std::uint8_t>(TensorProto::UINT8, {1}, {255}) ==
+        Tensor::from<std::uint8_t>({1}, {255}));
+  CHECK(read_raw<std::int16_t>(TensorProto::INT16, {1}, {-32768}) ==
+        Tensor::from<std::int16_t>({1}, {-32768}));
+  CHECK(read_raw<std::uint16_t>(TensorProto::UINT16, {1}, {65535}) ==
+        Tensor::from<std::uint16_t>({1}, {65535}));
   CHECK(read_raw<std::int32_t>(TensorProto::INT32, {}, {-7}) == Tensor::scalar<std::int32_t>(-7));
-  CHECK(read_raw<std::uint32_t>(TensorProto::UINT32, {1}, {4294967295u}) == Tensor::from<std::int64_t>({1}, {4294967295}));
+  CHECK(read_raw<std::uint32_t>(TensorProto::UINT32, {1}, {4294967295u}) ==
+        Tensor::from<std::int64_t>({1}, {4294967295}));
   CHECK(read_raw<std::int64_t>(TensorProto::INT64, {0}, {}) == Tensor(DType::i64, {0}));
-  CHECK(read_raw<std::uint64_t>(TensorProto::UINT64, {1}, {9}) == Tensor::from<std::int64_t>({1}, {9}));
-  CHECK(read_raw<std::uint8_t>(TensorProto::BOOL, {3}, {0, 1, 7}) == Tensor::from<bool>({3}, {false, true, true}));
+  CHECK(read_raw<std::uint64_t>(TensorProto::UINT64, {1}, {9}) ==
+        Tensor::from<std::int64_t>({1}, {9}));
+  CHECK(read_raw<std::uint8_t>(TensorProto::BOOL, {3}, {0, 1, 7}) ==
+        Tensor::from<bool>({3}, {false, true, true}));
   // Newer than the schema: two elements a byte, the first in the low half.
-  CHECK(read_raw<std::uint8_t>(21, {3}, {0xf1, 0x08}) == Tensor::from<std::uint8_t>({3}, {1, 15, 8}));
-  CHECK(read_raw<std::uint8_t>(22, {3}, {0xf1, 0x08}) == Tensor::from<std::int8_t>({3}, {1, -1, -8}));
+  CHECK(read_raw<std::uint8_t>(21, {3}, {0xf1, 0x08}) ==
+        Tensor::from<std::uint8_t>({3}, {1, 15, 8}));
+  CHECK(read_raw<std::uint8_t>(22, {3}, {0xf1, 0x08}) ==
+        Tensor::from<std::int8_t>({3}, {1, -1, -8}));
 }
 
 TEST_CASE("onnx reader: typed fields of every element type become waveq tensors") {
@@ -141,12 +154,14 @@ TEST_CASE("onnx reader: Constant nodes and Identities of constants are constants
   onnx::ModelProto m = model();
   initializer<float>(m, "w", TensorProto::FLOAT, {2}, {1, 2});
   node(m, "Identity", {"w"}, {"shared"});
-  fill_raw<float>(*[&] {
-    auto& a = *node(m, "Constant", {}, {"tensor"}).add_attribute();
-    a.set_name("value");
-    a.set_type(onnx::AttributeProto::TENSOR);
-    return a.mutable_t();
-  }(), TensorProto::FLOAT, {1}, {4});
+  fill_raw<float>(
+      *[&] {
+        auto& a = *node(m, "Constant", {}, {"tensor"}).add_attribute();
+        a.set_name("value");
+        a.set_type(onnx::AttributeProto::TENSOR);
+        return a.mutable_t();
+      }(),
+      TensorProto::FLOAT, {1}, {4});
   attr(node(m, "Constant", {}, {"int"}), "value_int", std::int64_t{-3});
   attr(node(m, "Constant", {}, {"ints"}), "value_ints", std::vector<std::int64_t>{1, 2});
   attr_float(node(m, "Constant", {}, {"float"}), "value_float", 0.5f);
@@ -186,7 +201,8 @@ TEST_CASE("onnx reader: open dimensions are closed by name, by symbol or by the 
   output(m, "v");
   const Error open = error_of(m);
   CHECK(open.code() == ErrorCode::shape);
-  CHECK(says(open, "input 'x': leaves dimension 2 open ('time'); close it with --input-shape x=1,1,N"));
+  CHECK(says(open,
+             "input 'x': leaves dimension 2 open ('time'); close it with --input-shape x=1,1,N"));
 
   ReadOptions options;
   options.input_shapes = {{"x", {2, 1, 16}}};
@@ -280,11 +296,16 @@ TEST_CASE("onnx reader: broken graphs are parse errors that name the place") {
     return e;
   };
   auto nodes = [](onnx::ModelProto& m, int i) { return m.mutable_graph()->mutable_node(i); };
-  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_input(0, std::string("nowhere")); }), "Relu 'relu': reads 'nowhere', which nothing produces"));
-  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_output(0, std::string("c")); }), "Relu 'relu': defines the value 'c', which exists already"));
-  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_output(0, std::string("x")); }), "'x', which exists already"));
-  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_output(0, std::string("w")); }), "'w', which exists already"));
-  CHECK(says(with([&](auto& m) { m.mutable_graph()->mutable_output(0)->set_name("q"); }), "output 'q': is produced by nothing"));
+  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_input(0, std::string("nowhere")); }),
+             "Relu 'relu': reads 'nowhere', which nothing produces"));
+  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_output(0, std::string("c")); }),
+             "Relu 'relu': defines the value 'c', which exists already"));
+  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_output(0, std::string("x")); }),
+             "'x', which exists already"));
+  CHECK(says(with([&](auto& m) { nodes(m, 1)->set_output(0, std::string("w")); }),
+             "'w', which exists already"));
+  CHECK(says(with([&](auto& m) { m.mutable_graph()->mutable_output(0)->set_name("q"); }),
+             "output 'q': is produced by nothing"));
   with([&](auto& m) { m.mutable_graph()->clear_output(); });
   with([&](auto& m) { m.clear_graph(); });
   with([&](auto& m) { nodes(m, 1)->clear_op_type(); });
@@ -296,16 +317,30 @@ TEST_CASE("onnx reader: broken graphs are parse errors that name the place") {
   with([&](auto& m) { nodes(m, 0)->mutable_attribute(0)->set_ref_attr_name("p"); });
   with([&](auto& m) { *nodes(m, 0)->add_attribute() = m.graph().node(0).attribute(0); });
   with([&](auto& m) {
-    m.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(1)->set_dim_value(-2);
+    m.mutable_graph()
+        ->mutable_input(0)
+        ->mutable_type()
+        ->mutable_tensor_type()
+        ->mutable_shape()
+        ->mutable_dim(1)
+        ->set_dim_value(-2);
   });
   with([&](auto& m) {
     for (int i = 0; i < 3; ++i)
-      m.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(i)->set_dim_value(std::int64_t{1} << 30);
+      m.mutable_graph()
+          ->mutable_input(0)
+          ->mutable_type()
+          ->mutable_tensor_type()
+          ->mutable_shape()
+          ->mutable_dim(i)
+          ->set_dim_value(std::int64_t{1} << 30);
   });
 }
 
 TEST_CASE("onnx reader: files that are no models are parse errors") {
-  for (const std::string_view bytes : {std::string_view(""), std::string_view("hello, this is text"), std::string_view("\x08\x07", 2)}) {
+  for (const std::string_view bytes :
+       {std::string_view(""), std::string_view("hello, this is text"),
+        std::string_view("\x08\x07", 2)}) {
     try {
       read_bytes(bytes);
       FAIL("no error");
@@ -331,7 +366,8 @@ TEST_CASE("onnx reader: operator sets below 7 are refused, newer ones than 21 ar
   CHECK(error_of(m).code() == ErrorCode::unsupported);
 }
 
-TEST_CASE("onnx reader: Softmax before operator set 13 is marked as flattening, with its default axis") {
+TEST_CASE(
+    "onnx reader: Softmax before operator set 13 is marked as flattening, with its default axis") {
   for (const char* op : {"Softmax", "LogSoftmax", "Hardmax"}) {
     for (const std::int64_t opset : {12, 13}) {
       onnx::ModelProto m = model(opset);
@@ -347,8 +383,9 @@ TEST_CASE("onnx reader: Softmax before operator set 13 is marked as flattening, 
 }
 
 TEST_CASE("onnx reader: a Cast names the type that is kept") {
-  const std::pair<int, int> types[] = {{TensorProto::DOUBLE, 1}, {TensorProto::FLOAT16, 1}, {TensorProto::UINT32, 7},
-                                       {TensorProto::INT32, 6},  {TensorProto::BOOL, 9},    {22, 3}};
+  const std::pair<int, int> types[] = {{TensorProto::DOUBLE, 1}, {TensorProto::FLOAT16, 1},
+                                       {TensorProto::UINT32, 7}, {TensorProto::INT32, 6},
+                                       {TensorProto::BOOL, 9},   {22, 3}};
   for (const auto& [stated, kept] : types) {
     onnx::ModelProto m = model();
     input(m, "x", {2}, TensorProto::INT32);
@@ -362,7 +399,8 @@ TEST_CASE("onnx reader: a Cast names the type that is kept") {
 TEST_CASE("onnx reader: batch normalization over positions is refused") {
   onnx::ModelProto m = model(7);
   input(m, "x", {1, 2, 4});
-  for (const char* name : {"s", "b", "mean", "var"}) initializer<float>(m, name, TensorProto::FLOAT, {2}, {1, 1});
+  for (const char* name : {"s", "b", "mean", "var"})
+    initializer<float>(m, name, TensorProto::FLOAT, {2}, {1, 1});
   auto& n = node(m, "BatchNormalization", {"x", "s", "b", "mean", "var"}, {"y"});
   attr(n, "spatial", std::int64_t{1});
   output(m, "y");
@@ -420,21 +458,24 @@ TEST_CASE("onnx reader: what the graph cannot hold is refused") {
   sequence.mutable_graph()->mutable_input(0)->mutable_type()->mutable_sequence_type();
   CHECK(error_of(sequence).code() == ErrorCode::unsupported);
   onnx::ModelProto text = small_model();
-  text.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(TensorProto::STRING);
+  text.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->set_elem_type(
+      TensorProto::STRING);
   CHECK(error_of(text).code() == ErrorCode::unsupported);
 }
 
 namespace {
 
 /// Writes a model with one external tensor of two floats below a fresh folder.
-fs::path external_model(const std::string& location, const std::string& offset, const std::string& length) {
+fs::path external_model(const std::string& location, const std::string& offset,
+                        const std::string& length) {
   onnx::ModelProto m = model();
   TensorProto& t = *m.mutable_graph()->add_initializer();
   t.set_name("w");
   t.set_data_type(TensorProto::FLOAT);
   t.add_dims(2);
   t.set_data_location(TensorProto::EXTERNAL);
-  const std::pair<std::string, std::string> entries[] = {{"location", location}, {"offset", offset}, {"length", length}};
+  const std::pair<std::string, std::string> entries[] = {
+      {"location", location}, {"offset", offset}, {"length", length}};
   for (const auto& [key, value] : entries) {
     if (value.empty()) continue;
     auto& e = *t.add_external_data();
@@ -473,14 +514,16 @@ TEST_CASE("onnx reader: external data are read from beside the model") {
 TEST_CASE("onnx reader: external data that are missing, short or elsewhere are errors") {
   CHECK(external_error(external_model("v.bin", "0", "8")).code() == ErrorCode::io);
   CHECK(external_error(external_model("w.bin", "8", "8")).code() == ErrorCode::io);
-  CHECK(external_error(external_model("w.bin", "18446744073709551615", "8")).code() == ErrorCode::io);
+  CHECK(external_error(external_model("w.bin", "18446744073709551615", "8")).code() ==
+        ErrorCode::io);
   CHECK(external_error(external_model("w.bin", "0", "4")).code() == ErrorCode::parse);
   CHECK(external_error(external_model("w.bin", "-1", "8")).code() == ErrorCode::parse);
   CHECK(external_error(external_model("../secret.bin", "0", "8")).code() == ErrorCode::parse);
   CHECK(external_error(external_model("/etc/passwd", "0", "8")).code() == ErrorCode::parse);
   CHECK(external_error(external_model("", "0", "8")).code() == ErrorCode::parse);
   const fs::path path = external_model("link.bin", "0", "8");
-  fs::create_symlink(path.parent_path().parent_path() / "secret.bin", path.parent_path() / "link.bin");
+  fs::create_symlink(path.parent_path().parent_path() / "secret.bin",
+                     path.parent_path() / "link.bin");
   CHECK(external_error(path).code() == ErrorCode::parse);
   const std::string bytes = read_file(path);
   CHECK_THROWS_AS(read_bytes(bytes), Error);
@@ -521,11 +564,21 @@ TEST_CASE("onnx reader: damaged models are errors or load, and never crash") {
     for (std::size_t change = 0, changes = 1 + below(3); change < changes; ++change) {
       const std::size_t at = below(bytes.size());
       switch (below(5)) {
-        case 0: bytes[at] = static_cast<char>(random()); break;
-        case 1: bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8))); break;
-        case 2: bytes.erase(at, 1 + below(4)); break;
-        case 3: bytes.insert(at, 1 + below(4), static_cast<char>(random())); break;
-        default: bytes.insert(at, bytes.substr(below(bytes.size()), below(40))); break;
+        case 0:
+          bytes[at] = static_cast<char>(random());
+          break;
+        case 1:
+          bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8)));
+          break;
+        case 2:
+          bytes.erase(at, 1 + below(4));
+          break;
+        case 3:
+          bytes.insert(at, 1 + below(4), static_cast<char>(random()));
+          break;
+        default:
+          bytes.insert(at, bytes.substr(below(bytes.size()), below(40)));
+          break;
       }
     }
     CAPTURE(round);

@@ -1,8 +1,8 @@
 #include "waveq/graph/onnx_writer.h"
 
-#include <limits>
-
 #include <doctest/doctest.h>
+
+#include <limits>
 
 #include "onnx_builder.h"
 #include "shared_data.h"
@@ -42,8 +42,8 @@ const TensorProto* find_initializer(const onnx::ModelProto& m, std::string_view 
 }
 
 /// x of the given shape into one node, whose outputs are the graph's.
-Graph single(std::string op, Shape shape, Attrs attrs, std::vector<Tensor> constants, std::int64_t opset,
-             std::vector<Shape> outputs = {{}}) {
+Graph single(std::string op, Shape shape, Attrs attrs, std::vector<Tensor> constants,
+             std::int64_t opset, std::vector<Shape> outputs = {{}}) {
   Graph g;
   g.opset = opset;
   Node n;
@@ -52,7 +52,8 @@ Graph single(std::string op, Shape shape, Attrs attrs, std::vector<Tensor> const
   n.attrs = std::move(attrs);
   n.inputs.push_back(g.add_input("x", {DType::f32, std::move(shape)}));
   for (Tensor& t : constants)
-    n.inputs.push_back(t.dtype() == DType::undefined ? ValueId{} : g.add_constant("k", std::move(t)));
+    n.inputs.push_back(t.dtype() == DType::undefined ? ValueId{}
+                                                     : g.add_constant("k", std::move(t)));
   for (Shape& s : outputs) {
     n.outputs.push_back(g.add_value("y", {DType::f32, std::move(s)}));
     g.add_output(n.outputs.back());
@@ -67,7 +68,9 @@ Attrs attrs_of(std::initializer_list<std::pair<const char*, Attr>> list) {
   return attrs;
 }
 
-Tensor ints(std::vector<std::int64_t> values) { return Tensor::from({static_cast<std::int64_t>(values.size())}, values); }
+Tensor ints(std::vector<std::int64_t> values) {
+  return Tensor::from({static_cast<std::int64_t>(values.size())}, values);
+}
 using Ints = std::vector<std::int64_t>;
 
 ErrorCode code_of(const Graph& g, const OnnxWriteOptions& options) {
@@ -166,10 +169,14 @@ TEST_CASE("onnx writer: axes and their like are inputs or attributes as the oper
     Ints value;
   };
   const Case cases[] = {
-      {"Squeeze", "axes", 13, {1, 4}, {4}, {0}},         {"Unsqueeze", "axes", 13, {4}, {4, 1}, {1}},
-      {"ReduceSum", "axes", 13, {2, 4}, {2, 1}, {1}},    {"ReduceMean", "axes", 18, {2, 4}, {2, 1}, {1}},
-      {"ReduceMax", "axes", 18, {2, 4}, {2, 1}, {1}},    {"ReduceL2", "axes", 18, {2, 4}, {2, 1}, {1}},
-      {"Pad", "pads", 11, {2, 4}, {3, 5}, {0, 0, 1, 1}}, {"Split", "split", 13, {3, 4}, {3, 4}, {3}},
+      {"Squeeze", "axes", 13, {1, 4}, {4}, {0}},
+      {"Unsqueeze", "axes", 13, {4}, {4, 1}, {1}},
+      {"ReduceSum", "axes", 13, {2, 4}, {2, 1}, {1}},
+      {"ReduceMean", "axes", 18, {2, 4}, {2, 1}, {1}},
+      {"ReduceMax", "axes", 18, {2, 4}, {2, 1}, {1}},
+      {"ReduceL2", "axes", 18, {2, 4}, {2, 1}, {1}},
+      {"Pad", "pads", 11, {2, 4}, {3, 5}, {0, 0, 1, 1}},
+      {"Split", "split", 13, {3, 4}, {3, 4}, {3}},
       {"Slice", "starts", 10, {4}, {3}, {1}},
   };
   for (const Case& c : cases) {
@@ -180,7 +187,8 @@ TEST_CASE("onnx writer: axes and their like are inputs or attributes as the oper
       as_attr.set("ends", Ints{4});
       as_input.push_back(ints({4}));
     }
-    for (const Graph& g : {single(c.op, c.shape, as_attr, {}, 9, {c.out}), single(c.op, c.shape, {}, as_input, 21, {c.out})}) {
+    for (const Graph& g : {single(c.op, c.shape, as_attr, {}, 9, {c.out}),
+                           single(c.op, c.shape, {}, as_input, 21, {c.out})}) {
       const onnx::ModelProto older = written(g, for_opset(c.since - 1));
       const auto* attribute = find_attr(older.graph().node(0), c.attr);
       REQUIRE(attribute != nullptr);
@@ -214,7 +222,8 @@ TEST_CASE("onnx writer: Clip bounds become scalars of the data's type, and attri
 
 TEST_CASE("onnx writer: parameters computed at run time cannot become attributes") {
   Graph g;
-  const ValueId x = g.add_input("x", {DType::f32, {1, 4}}), axes = g.add_input("axes", {DType::i64, {1}});
+  const ValueId x = g.add_input("x", {DType::f32, {1, 4}}),
+                axes = g.add_input("axes", {DType::i64, {1}});
   const ValueId y = g.add_value("y", {DType::f32, {4}});
   Node n;
   n.op = "Squeeze";
@@ -240,7 +249,8 @@ TEST_CASE("onnx writer: Split says its parts as the operator set wants") {
   const Graph even = single("Split", {4, 2}, {}, {}, 13, {{2, 2}, {2, 2}});
   CHECK(find_attr(written(even, for_opset(18)).graph().node(0), "num_outputs")->i() == 2);
   CHECK(written(even, for_opset(13)).graph().node(0).attribute_size() == 0);
-  const Graph uneven = single("Split", {3, 2}, attrs_of({{"num_outputs", std::int64_t{2}}}), {}, 18, {{2, 2}, {1, 2}});
+  const Graph uneven = single("Split", {3, 2}, attrs_of({{"num_outputs", std::int64_t{2}}}), {}, 18,
+                              {{2, 2}, {1, 2}});
   const onnx::ModelProto older = written(uneven, for_opset(11));
   const auto* split = find_attr(older.graph().node(0), "split");
   REQUIRE(split != nullptr);
@@ -257,9 +267,9 @@ TEST_CASE("onnx writer: flattening Softmax is written where one axis says the sa
     CHECK(m.graph().node(0).attribute_size() == 1);
     return find_attr(m.graph().node(0), "axis")->i();
   };
-  CHECK(softmax({2, 3, 4}, 1, true, 11) == 1);   // nothing to change
+  CHECK(softmax({2, 3, 4}, 1, true, 11) == 1);  // nothing to change
   CHECK(softmax({2, 4}, 1, true, 13) == 1);
-  CHECK(softmax({2, 1, 4}, 1, true, 13) == 2);   // the only axis longer than 1
+  CHECK(softmax({2, 1, 4}, 1, true, 13) == 2);  // the only axis longer than 1
   CHECK(softmax({2, 4, 1}, 1, true, 13) == 1);
   CHECK(softmax({2, 3, 4}, -1, false, 11) == 2);
   CHECK(softmax({2, 4, 1}, 1, false, 11) == 1);
@@ -268,17 +278,23 @@ TEST_CASE("onnx writer: flattening Softmax is written where one axis says the sa
   CHECK_THROWS_AS(softmax({2, 1, 4}, 1, false, 12), Error);
 }
 
-TEST_CASE("onnx writer: operators and attributes newer than the operator set are errors unless they say nothing") {
-  CHECK(code_of(single("HardSwish", {2}, {}, {}, 14, {{2}}), for_opset(13)) == ErrorCode::unsupported);
-  const Graph kept = single("Reshape", {2}, attrs_of({{"allowzero", std::int64_t{0}}}), {ints({2})}, 14, {{2}});
+TEST_CASE(
+    "onnx writer: operators and attributes newer than the operator set are errors unless they say "
+    "nothing") {
+  CHECK(code_of(single("HardSwish", {2}, {}, {}, 14, {{2}}), for_opset(13)) ==
+        ErrorCode::unsupported);
+  const Graph kept =
+      single("Reshape", {2}, attrs_of({{"allowzero", std::int64_t{0}}}), {ints({2})}, 14, {{2}});
   CHECK(written(kept, for_opset(13)).graph().node(0).attribute_size() == 0);
   CHECK(written(kept, for_opset(14)).graph().node(0).attribute_size() == 1);
-  const Graph meant = single("Reshape", {0}, attrs_of({{"allowzero", std::int64_t{1}}}), {ints({0})}, 14, {{0}});
+  const Graph meant =
+      single("Reshape", {0}, attrs_of({{"allowzero", std::int64_t{1}}}), {ints({0})}, 14, {{0}});
   CHECK(code_of(meant, for_opset(13)) == ErrorCode::unsupported);
 }
 
 TEST_CASE("onnx writer: negative axes are made positive for old operator sets") {
-  const Graph g = single("ReduceMean", {2, 3, 4}, attrs_of({{"axes", Ints{-1}}}), {}, 13, {{2, 3, 1}});
+  const Graph g =
+      single("ReduceMean", {2, 3, 4}, attrs_of({{"axes", Ints{-1}}}), {}, 13, {{2, 3, 1}});
   CHECK(find_attr(written(g, for_opset(9)).graph().node(0), "axes")->ints(0) == 2);
   CHECK(find_attr(written(g, for_opset(13)).graph().node(0), "axes")->ints(0) == -1);
   const Graph u = single("Unsqueeze", {2, 3}, attrs_of({{"axes", Ints{-1}}}), {}, 11, {{2, 3, 1}});
@@ -288,9 +304,11 @@ TEST_CASE("onnx writer: negative axes are made positive for old operator sets") 
 TEST_CASE("onnx writer: integers travel as floats except for shapes and indices") {
   Graph g;
   const ValueId x = g.add_input("x", {DType::i8, {1, 4}});
-  const ValueId w = g.add_constant("w", Tensor::from<std::int32_t>({4}, {1 << 24, -3, 0, (1 << 24) + 2}));
+  const ValueId w =
+      g.add_constant("w", Tensor::from<std::int32_t>({4}, {1 << 24, -3, 0, (1 << 24) + 2}));
   const ValueId shape = g.add_constant("shape", ints({4, 1}));
-  const ValueId h = g.add_value("h", {DType::i32, {1, 4}}), y = g.add_value("y", {DType::i32, {4, 1}});
+  const ValueId h = g.add_value("h", {DType::i32, {1, 4}}),
+                y = g.add_value("y", {DType::i32, {4, 1}});
   Node add;
   add.op = "Add";
   add.name = "add";
@@ -315,7 +333,8 @@ TEST_CASE("onnx writer: integers travel as floats except for shapes and indices"
   CHECK(find_initializer(m, "shape")->data_type() == TensorProto::INT64);
   CHECK(m.graph().node(0).attribute(0).t().data_type() == TensorProto::FLOAT);
   const float expected[] = {16777216, -3, 0, 16777218};
-  CHECK(find_initializer(m, "w")->raw_data() == std::string(reinterpret_cast<const char*>(expected), sizeof expected));
+  CHECK(find_initializer(m, "w")->raw_data() ==
+        std::string(reinterpret_cast<const char*>(expected), sizeof expected));
 
   // The same constant as data and as a shape is written twice.
   g.add_output(shape);
@@ -329,9 +348,12 @@ TEST_CASE("onnx writer: integers that float32 does not hold are errors") {
   OnnxWriteOptions options;
   options.integers_as_float = true;
   constexpr std::int64_t kMin = std::numeric_limits<std::int64_t>::min();
-  for (const std::int64_t value : {std::int64_t{(1 << 24) + 1}, std::int64_t{-(1 << 24) - 1}, kMin + 1, -(kMin + 1)}) {
-    CHECK(code_of(single("Add", {1}, {}, {ints({value})}, 13, {{1}}), options) == ErrorCode::unsupported);
-    CHECK(code_of(single("Odd", {1}, attrs_of({{"t", ints({value})}}), {}, 13, {{1}}), options) == ErrorCode::unsupported);
+  for (const std::int64_t value :
+       {std::int64_t{(1 << 24) + 1}, std::int64_t{-(1 << 24) - 1}, kMin + 1, -(kMin + 1)}) {
+    CHECK(code_of(single("Add", {1}, {}, {ints({value})}, 13, {{1}}), options) ==
+          ErrorCode::unsupported);
+    CHECK(code_of(single("Odd", {1}, attrs_of({{"t", ints({value})}}), {}, 13, {{1}}), options) ==
+          ErrorCode::unsupported);
   }
   for (const std::int64_t value : {std::int64_t{1} << 24, kMin, (std::int64_t{1} << 40) * 3})
     CHECK_NOTHROW(to_onnx_bytes(single("Add", {1}, {}, {ints({value})}, 13, {{1}}), options));
@@ -362,13 +384,17 @@ TEST_CASE("onnx writer: internal attributes are not written, lost ones are error
   CHECK(code_of(single("Loop", {1}, attrs, {}, 13, {{1}}), {}) == ErrorCode::unsupported);
 }
 
-TEST_CASE("onnx writer: Upsample and Resize take the form of the operator set and compute the same") {
+TEST_CASE(
+    "onnx writer: Upsample and Resize take the form of the operator set and compute the same") {
   const Shape out = {1, 1, 4, 4};
-  const Attrs attrs = attrs_of({{"mode", std::string("nearest")}, {"scales", std::vector<double>{1, 1, 2, 2}}});
+  const Attrs attrs =
+      attrs_of({{"mode", std::string("nearest")}, {"scales", std::vector<double>{1, 1, 2, 2}}});
   const Graph g = single("Upsample", {1, 1, 2, 2}, attrs, {}, 8, {out});
   const Tensor x = Tensor::from<float>({1, 1, 2, 2}, {1, 2, 3, 4});
-  const Tensor expected = Tensor::from<float>(out, {1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4});
-  const std::pair<std::int64_t, int> inputs[] = {{8, 1}, {9, 2}, {10, 2}, {11, 3}, {13, 3}, {18, 3}};
+  const Tensor expected =
+      Tensor::from<float>(out, {1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4});
+  const std::pair<std::int64_t, int> inputs[] = {{8, 1},  {9, 2},  {10, 2},
+                                                 {11, 3}, {13, 3}, {18, 3}};
   for (const auto& [wanted, count] : inputs) {
     const std::int64_t opset = wanted;
     CAPTURE(opset);
@@ -384,7 +410,8 @@ TEST_CASE("onnx writer: Upsample and Resize take the form of the operator set an
       CHECK(Executor(third).run(std::span(&x, 1))[0] == expected);
     }
   }
-  const Graph half = single("Resize", {1, 1, 2, 2}, {}, {Tensor(), Tensor::from<float>({4}, {1, 1, 2, 2})}, 13, {out});
+  const Graph half = single("Resize", {1, 1, 2, 2}, {},
+                            {Tensor(), Tensor::from<float>({4}, {1, 1, 2, 2})}, 13, {out});
   CHECK(code_of(half, for_opset(10)) == ErrorCode::unsupported);
   const onnx::ModelProto m = written(half, for_opset(11));
   CHECK(find_initializer(m, m.graph().node(0).input(1))->dims(0) == 0);
@@ -402,12 +429,14 @@ TEST_CASE("onnx writer: a file is replaced as a whole") {
   CHECK_THROWS_AS(write_onnx(path.parent_path() / "missing" / "out.onnx", g), Error);
 }
 
-TEST_CASE("onnx writer: the shared models compute the same after writing for another operator set") {
+TEST_CASE(
+    "onnx writer: the shared models compute the same after writing for another operator set") {
   const auto folder = shared("models/waveformer_kws_fsdd");
   if (!folder) return;
   const Graph g = read_onnx(*folder / "model.onnx");
   Tensor x(DType::f32, g.value(g.inputs()[0]).type.shape);
-  for (std::size_t i = 0; i < x.as<float>().size(); ++i) x.as<float>()[i] = static_cast<float>(static_cast<int>(i % 17) - 8) / 16;
+  for (std::size_t i = 0; i < x.as<float>().size(); ++i)
+    x.as<float>()[i] = static_cast<float>(static_cast<int>(i % 17) - 8) / 16;
   const Tensor expected = Executor(g).run(std::span(&x, 1))[0];
   for (const std::int64_t opset : {9, 11, 13, 18, 21}) {
     CAPTURE(opset);

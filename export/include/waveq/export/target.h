@@ -26,7 +26,7 @@ struct TargetProfile {
   std::string name;
   std::string summary;
   std::string source;                     ///< where the facts come from
-  std::int64_t opset = 11;                ///< of the written file
+  std::int64_t opset = 10;                ///< of the written file
   std::string dialect_domain;             ///< of the integer dialect's operators
   std::vector<TargetOperator> operators;
   std::vector<std::string> limits;        ///< rules that hold for the whole network, in words

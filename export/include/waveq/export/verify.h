@@ -44,6 +44,7 @@ struct Comparison {
   std::optional<Mismatch> first;   ///< integer tensors
   double sqnr_db = 0, cosine = 1;  ///< float tensors; infinity where equal
   std::string problem;             ///< missing on one side, other shape
+  bool extra = false;              ///< only the second dump has it: told, but no difference
 };
 
 /// Compares two dumps array by array, in the order of `a`. Integer against integer: exactly. Anything with

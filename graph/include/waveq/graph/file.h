@@ -18,8 +18,13 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t limit = k
 /// `length` bytes from `offset` on, written to `out`. \throws Error{io} where the file is shorter.
 void read_file_range(const std::filesystem::path& path, std::uint64_t offset, std::span<std::byte> out);
 
+/// The file that writing to `path` by rename has to replace: `path`, or where a symbolic link leads, since
+/// renaming over a link would replace the link. \throws Error{io} for folders, devices, dangling links.
+std::filesystem::path replaceable_file(const std::filesystem::path& path);
+
 /// Replaces `path` as a whole: writes a sibling `<path>.tmp-<pid>` and renames it, so that a killed
-/// program leaves the old file or the new one. \throws Error{io}; the sibling is removed then.
+/// program leaves the old file or the new one. A symbolic link is followed.
+/// \throws Error{io}, also where `path` is a folder or a device; the sibling is removed then.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 }  // namespace waveq

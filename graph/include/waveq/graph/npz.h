@@ -27,8 +27,8 @@ namespace detail {
 class NpyDecoder;
 }
 
-/// Reads one array sample by sample along axis 0 in constant memory. Not thread-safe; independent of
-/// the NpzReader it came from and of other streams on the same file.
+/// Reads one array sample by sample along axis 0 in constant memory. Not thread-safe; independent
+/// of the NpzReader it came from and of other streams on the same file.
 class NpzStream {
  public:
   NpzStream(NpzStream&&) noexcept;
@@ -36,9 +36,9 @@ class NpzStream {
   ~NpzStream();
 
   const NpzArray& array() const { return array_; }
-  std::int64_t samples() const { return samples_; }       ///< length of axis 0
-  const Shape& sample_shape() const { return shape_; }    ///< shape without axis 0
-  std::int64_t position() const { return position_; }     ///< samples delivered so far
+  std::int64_t samples() const { return samples_; }     ///< length of axis 0
+  const Shape& sample_shape() const { return shape_; }  ///< shape without axis 0
+  std::int64_t position() const { return position_; }   ///< samples delivered so far
 
   /// Next sample, of shape sample_shape(), or false after the last one. A tensor of the right type
   /// is filled in place. \throws Error{parse} for damaged data.
@@ -57,13 +57,14 @@ class NpzStream {
   Tensor whole_;  ///< Fortran-ordered arrays alone: they cannot be read in sample order
 };
 
-/// An .npz file (zip of .npy members, stored or deflated), or a plain .npy file, which counts as one
-/// array named as the file without its extension. NEP 1 versions 1 to 3, either byte order.
+/// An .npz file (zip of .npy members, stored or deflated), or a plain .npy file, which counts as
+/// one array named as the file without its extension. NEP 1 versions 1 to 3, either byte order.
 /// Sizes are checked against the file before anything is allocated.
 class NpzReader {
  public:
   /// Reads the headers of all arrays.
-  /// \throws Error{io} when the file cannot be read, Error{parse} when it is damaged or of another kind.
+  /// \throws Error{io} when the file cannot be read, Error{parse} when it is damaged or of another
+  /// kind.
   explicit NpzReader(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
@@ -72,7 +73,8 @@ class NpzReader {
   const NpzArray* find(std::string_view name) const;
 
   /// A whole array. Fortran order is transposed in memory (arrays up to 1 GiB).
-  /// \throws Error{data} when there is no such array, Error{unsupported} for its type, Error{parse}.
+  /// \throws Error{data} when there is no such array, Error{unsupported} for its type,
+  /// Error{parse}.
   Tensor read(std::string_view name) const;
   /// \throws as read(); Error{data} for an array without axis 0 or with empty samples.
   NpzStream stream(std::string_view name) const;
@@ -92,9 +94,10 @@ struct NpzItem {
   const Tensor* tensor = nullptr;
 };
 
-/// Writes an uncompressed .npz with the arrays in the given order. The bytes depend on the items alone
-/// (timestamps are 1980-01-01). The file appears as a whole or not at all.
-/// \throws Error{invalid_argument} for a name that occurs twice or a tensor of no type, Error{io}.
+/// Writes an uncompressed .npz with the arrays in the given order. The bytes depend on the items
+/// alone (timestamps are 1980-01-01). The file appears as a whole or not at all; a symbolic link is
+/// followed. \throws Error{invalid_argument} for a name that occurs twice or a tensor of no type,
+/// Error{io}.
 void write_npz(const std::filesystem::path& path, std::span<const NpzItem> items);
 
 }  // namespace waveq
