@@ -99,7 +99,7 @@ std::vector<std::int64_t> sorted_axes(std::vector<std::int64_t> axes, std::size_
                                       std::string_view where) {
   for (std::int64_t& axis : axes) axis = normalize_axis(axis, rank, where);
   std::ranges::sort(axes);
-  axes.erase(std::ranges::unique(axes).begin(), axes.end());
+  axes.erase(std::unique(axes.begin(), axes.end()), axes.end());
   return axes;
 }
 
