@@ -59,7 +59,12 @@ void fold(const Graph& graph, const Node& node, Known& known) {
     stand_in = Tensor::borrow(type.dtype, type.shape, nullptr);
     inputs.front() = &stand_in;
   }
-  std::vector<Tensor> results = evaluate_node(graph, node, inputs);
+  std::vector<Tensor> results;
+  try {
+    results = evaluate_node(graph, node, inputs);
+  } catch (const Error&) {
+    return;  // not computable ahead of time (an overflow, say): whoever evaluates the network decides
+  }
   for (std::size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i].valid())
       known[static_cast<std::size_t>(node.outputs[i].index)] = std::make_unique<Tensor>(std::move(results[i]));

@@ -63,6 +63,14 @@ ValueId Lowering::emit(const std::string& op, const std::string& name, std::vect
   return out_.emit(op, name, std::move(inputs), std::move(attrs), from);
 }
 
+ValueId Lowering::transpose(ValueId x, const std::vector<std::int64_t>& perm, const std::string& name) {
+  const auto key = std::pair{x, perm};
+  if (const auto it = transposes_.find(key); it != transposes_.end()) return it->second;
+  Attrs attrs;
+  attrs.set("perm", perm);
+  return transposes_[key] = emit("Transpose", name, {x}, std::move(attrs));
+}
+
 ValueId Lowering::constant_i64(const std::string& name, const std::vector<std::int64_t>& values) {
   return out_.add_constant(name, Tensor::from<std::int64_t>({static_cast<std::int64_t>(values.size())}, values));
 }
@@ -168,7 +176,10 @@ Activation Lowering::signed_activation_at(ValueId value, double scale) {
 }
 
 Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed) {
-  if (!scale_is_fixed) wanted.scale = std::max(wanted.scale, least_scale(q));
+  // An int32 tensor of one positive scale bends the output's scale by itself (requant_free).
+  const bool bends = !q.linear && q.scale.size() == 1 && q.scale.front() > 0 && size_of(out_.value(q.id).type.dtype) > 1 &&
+                     std::ranges::all_of(q.offset, [](double o) { return o == 0; });
+  if (!scale_is_fixed && !bends) wanted.scale = std::max(wanted.scale, least_scale(q));
   Activation a = requantize_unclipped(value, q, wanted, scale_is_fixed);
   if (q.upper <= 0 || a.quant.is_signed) return a;
   // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it belongs.

@@ -92,6 +92,8 @@ class Lowering {
   /// Tensor-safe name made from a float value's name plus a suffix.
   std::string name_for(ValueId value, std::string_view suffix = "") const;
   ValueId emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs = {}, const std::string& origin = {});
+  /// Transpose of a tensor; the one that is there already where it was asked for before.
+  ValueId transpose(ValueId x, const std::vector<std::int64_t>& perm, const std::string& name);
   ValueId constant_i64(const std::string& name, const std::vector<std::int64_t>& values);
   void define(ValueId value, Quantity quantity);
   void define(ValueId value, const Activation& activation);
@@ -130,6 +132,9 @@ class Lowering {
   std::map<ValueId, Quantity> quantities_;
   /// Materialized activations: by value, signedness, and fixed scale (0: chosen from the range).
   std::map<std::tuple<ValueId, bool, double>, Activation> activations_;
+  /// Transposes emitted so far, by operand and axes: two spellings of one matrix stay one value, which the
+  /// relational bound of a quotient relies on.
+  std::map<std::pair<ValueId, std::vector<std::int64_t>>, ValueId> transposes_;
   std::vector<Correspondence> correspondences_;
   std::vector<NotInteger> refusals_;
   const Node* node_ = nullptr;

@@ -57,6 +57,7 @@ const std::vector<Rule>& all_rules() {
       rules::fold_reshape_into_reduce(),
       rules::fold_batch_norm(),
       rules::fuse_matmul_add(),
+      rules::fuse_mul_reciprocal(),
       rules::fuse_bias_into_linear(),
       // Arithmetic into weights, operators to better places.
       rules::fold_scale_into_linear(),

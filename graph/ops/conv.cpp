@@ -167,7 +167,8 @@ class GroupConv {
   GroupConv(const ConvPlan& p, const Product& product) : p_(p), product_(product) {
     // Padding far beyond the input is legal; only then is the column matrix the smaller one.
     const auto modest = [](const Window& w) { return w.pad_begin + w.pad_end <= 4 * w.in + 1024; };
-    if (p.C == 1 && !pointwise() && modest(p.h) && modest(p.w)) phases_ = std::make_unique<Phases<T>>(p);
+    if (p.C == 1 && !pointwise() && modest(p.h) && modest(p.w))
+      phases_ = std::make_unique<Phases<T>>(p);
   }
 
   void run(const T* x, const T* w, const T* bias, T* y) {

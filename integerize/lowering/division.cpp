@@ -95,7 +95,9 @@ void lower_div(Lowering& to, const Node& node) {
   if (to.bounds().of(den.id).hull().lo < 0) to.refuse("its denominator cannot be shown to be non-negative");
 
   const double sn = num.scale.front(), sd = den.scale.front();
-  if (offset / sd > 1.0e9) to.refuse(fmt::format("the constant in its denominator is {:.3g} steps of the rest of it", offset / sd));
+  if (offset / sd > 1.0e9)
+    throw Error(ErrorCode::overflow, node.name, fmt::format("the constant in its denominator is {:.3g} steps of the rest of it", offset / sd),
+                "divide by the constant instead: the rest does not count");
   const Guard guard = guard_for(offset / sd);
   const ValueId y = node.outputs.front();
   const QuotientBound bound = bound_quotient(to.bounds(), num.id, den.id, guard.eta, guard.eps, node.name);

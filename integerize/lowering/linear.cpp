@@ -34,8 +34,11 @@ const Tensor& constant_operand(Lowering& to, const Node& node, std::size_t i, st
 
 std::vector<double> optional_bias(Lowering& to, const Node& node, std::size_t i, std::size_t channels) {
   if (node.inputs.size() <= i || !node.inputs[i].valid()) return {};
-  std::vector<double> bias = to_double(constant_operand(to, node, i, "bias"));
+  const Tensor& constant = constant_operand(to, node, i, "bias");
+  std::vector<double> bias = to_double(constant);
   if (bias.size() == 1) bias.resize(channels, bias.front());
+  // A Gemm's [M,1] has one value for each row, also where there are as many columns.
+  else if (bias.size() == channels && constant.shape().back() != constant.size()) to.refuse(fmt::format("its bias {} is not one value for each output", to_string(constant.shape())));
   if (bias.size() != channels) to.refuse(fmt::format("its bias has {} values for {} outputs", bias.size(), channels));
   return bias;
 }

@@ -53,7 +53,8 @@ void lower_movement(Lowering& to, const Node& node) {
     for (std::size_t i = to.shape(node.inputs[0]).size(); i-- > 0;) perm.push_back(static_cast<std::int64_t>(i));
     attrs.set("perm", perm);
   }
-  const Activation moved{to.emit(node.op, to.name_for(y), inputs, attrs), x.quant};
+  const ValueId out = node.op == "Transpose" ? to.transpose(x.id, attrs.require_ints("perm"), to.name_for(y)) : to.emit(node.op, to.name_for(y), inputs, attrs);
+  const Activation moved{out, x.quant};
   to.out().set_quant(moved.id, x.quant);
   to.define(y, moved);
 }

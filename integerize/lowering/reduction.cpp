@@ -31,9 +31,7 @@ void lower_reduce(Lowering& to, const Node& node) {
     if (!std::ranges::binary_search(axes, a)) perm.push_back(a);
   perm.insert(perm.end(), axes.begin(), axes.end());
   if (!std::ranges::is_sorted(perm)) {
-    Attrs attrs;
-    attrs.set("perm", perm);
-    id = to.emit("Transpose", to.name_for(y, "_moved"), {id}, attrs);
+    id = to.transpose(id, perm, to.name_for(y, "_moved"));
   }
   std::int64_t count = 1;
   for (std::int64_t a : axes) count *= shape[static_cast<std::size_t>(a)];

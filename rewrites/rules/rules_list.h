@@ -23,6 +23,7 @@ Rule fuse_gelu_erf();
 Rule fuse_gelu_tanh();
 Rule fuse_layer_norm();
 Rule fuse_matmul_add();
+Rule fuse_mul_reciprocal();
 Rule hoist_activation_above_movement();
 Rule hoist_scalar_above_movement();
 Rule merge_reshapes();

@@ -240,6 +240,16 @@ TEST_CASE("replace_div_with_mul: refuses a zero divisor and leaves integers alon
   CHECK(rewrite(whole.graph).applied.empty());
 }
 
+TEST_CASE("fuse_mul_reciprocal: a reciprocal that is multiplied in is a division, on either side") {
+  Net net;
+  const ValueId x = net.input("x", {2, 3}), d = net.op("Exp", {net.input("d", {2, 1})});
+  net.output(net.op("Mul", {x, net.op("Div", {net.scalar(1.0f), d})}));
+  net.output(net.op("Mul", {net.op("Reciprocal", {d}), x}));
+  net.output(net.op("Mul", {x, net.op("Div", {net.scalar(2.0f), d})}));
+  const Rewritten r = rewrite_checked(net, {"fuse_mul_reciprocal"});
+  CHECK(r.text == "Div(x, Exp(d)); Div(x, Exp(d)); Mul(x, Div(2, Exp(d)))");
+}
+
 TEST_CASE("replace_sub_with_add: subtraction of a constant is addition, bit for bit") {
   Net net;
   const ValueId x = net.input("x", {4});
