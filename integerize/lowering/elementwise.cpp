@@ -36,12 +36,13 @@ std::vector<double> combine(const std::vector<double>& a, const std::vector<doub
 double plus(double a, double b) { return a + b; }
 double times(double a, double b) { return a * b; }
 
-/// A MatMul by constant weights in front of a constant term along its last axis: the term is its bias.
+/// A linear node by constant weights in front of a constant term along its output channels: the term is its bias.
 bool add_to_bias(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sign) {
   const Quantity& q = to.quantity(x);
-  if (!q.linear || q.linear->emitted() || q.linear->op == "Conv" || q.relu) return false;
+  if (!q.linear || q.linear->emitted() || q.relu) return false;
   std::vector<double> term = to_double(c);
-  if (term.size() != 1 && (term.size() != q.linear->channels() || c.shape().back() != c.size())) return false;
+  const bool follows_channels = q.linear->op == "Conv" ? per_channel_constant(c, to.shape(x)).has_value() : c.shape().back() == c.size();
+  if (term.size() != 1 && (term.size() != q.linear->channels() || !follows_channels)) return false;
   if (to.source().use_count(x) != 1 || to.shape(x) != to.shape(y)) return false;
   for (double& t : term) t *= sign;
   Quantity out = q;
@@ -52,26 +53,87 @@ bool add_to_bias(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sig
   return true;
 }
 
-/// x + c: the requant's add where the constant follows axis 1; else an integer constant at the scale of x.
+bool is_behind(Lowering& to, const Quantity& q, const char* op) {
+  const NodeId producer = to.out().value(q.id).producer;
+  return producer.valid() && to.out().node(producer).op == op;
+}
+
+/// The constant at the full shape of the tensor it is added to: the target's kernel does not broadcast.
+std::vector<double> spread(Lowering& to, const Tensor& c, const Shape& shape) {
+  Shape target = broadcast(c.shape(), shape, to.node().name);
+  if (target != shape) to.refuse("its constant is larger than the other operand");
+  const std::vector<double> values = to_double(c);
+  const std::vector<std::int64_t> strides = strides_of(shape), own = strides_of(c.shape());
+  const std::size_t shift = shape.size() - c.shape().size();
+  std::vector<double> out(static_cast<std::size_t>(element_count(shape)));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    std::int64_t rest = static_cast<std::int64_t>(i), from = 0;
+    for (std::size_t d = 0; d < shape.size(); ++d) {
+      const std::int64_t at = rest / strides[d];
+      rest %= strides[d];
+      if (d >= shift && c.shape()[d - shift] != 1) from += at * own[d - shift];
+    }
+    out[i] = values[static_cast<std::size_t>(from)];
+  }
+  return out;
+}
+
+/// x + c: the bias of a linear node or the add of the requant behind it; else an integer constant at the scale of x.
 void add_constant(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sign) {
+  if (to.shape(x) != to.shape(y)) to.refuse("its constant is larger than the other operand");
   if (add_to_bias(to, x, y, c, sign)) return;
-  if (auto term = per_channel_constant(c, to.shape(x)); term && to.shape(x) == to.shape(y)) {
+  auto term = per_channel_constant(c, to.shape(x));
+  // Requants with a value per channel run right behind Conv and Gemm only (deeploy-dialect.md 13.5), and those
+  // behind iGELU take no add (T5).
+  if (term && (term->size() == 1 || to.quantity(x).linear)) {
     for (double& t : *term) t *= sign;
     Quantity q = to.accumulator(x);
+    q.linear.reset();
+    if (is_behind(to, q, "iGELU")) {
+      const Activation a = to.activation(x);
+      q.id = a.id;
+      q.scale = {a.quant.scale};
+    }
     q.offset = combine(q.offset, *term, 0.0, plus);
     return to.define(y, std::move(q));
   }
   const Activation a = to.signed_activation(x);
   std::vector<std::int32_t> steps;
-  for (double v : to_double(c)) {
+  for (double v : spread(to, c, to.shape(x))) {
     const double q = std::floor(sign * v / a.quant.scale + 0.5);
     if (!(std::abs(q) <= 16777216.0)) to.refuse("its constant is beyond 2^24 steps of the other operand");
     steps.push_back(static_cast<std::int32_t>(q));
   }
   Quantity sum;
-  sum.id = to.emit("Add", to.name_for(y, "_acc"), {a.id, to.out().add_constant(to.name_for(y, "_term"), Tensor::from<std::int32_t>(c.shape(), steps))});
+  sum.id = to.emit("Add", to.name_for(y, "_acc"), {a.id, to.out().add_constant(to.name_for(y, "_term"), Tensor::from<std::int32_t>(to.shape(x), steps))});
   sum.scale = {a.quant.scale};
   to.define(y, std::move(sum));
+}
+
+/// x * g with one gain a channel: a depthwise convolution of length one. The gains become its weights, so the requant
+/// behind it may differ by channel (deeploy-dialect.md 13.5); a constant term behind it is its bias.
+void scale_channels(Lowering& to, ValueId x, ValueId y, const std::vector<double>& gain) {
+  const std::size_t spatial = to.shape(x).size() - 2;
+  if (spatial < 1 || spatial > 2) to.refuse(fmt::format("a gain per channel of {} has no integer form", to_string(to.shape(x))));
+  const Activation in = to.activation(x);
+  auto linear = std::make_shared<DeferredLinear>();
+  linear->op = "Conv";
+  linear->name = to.name_for(y);
+  linear->origin = to.node().origin.empty() ? to.node().name : to.node().origin;
+  linear->x = in.id;
+  linear->x_scale = in.quant.scale;
+  Shape weights{static_cast<std::int64_t>(gain.size()), 1};
+  weights.resize(2 + spatial, 1);
+  linear->weights = Tensor::from<float>(weights, std::vector<float>(gain.begin(), gain.end()));
+  const std::vector<std::int64_t> ones(spatial, 1);
+  linear->attrs.set("dilations", ones);
+  linear->attrs.set("group", static_cast<std::int64_t>(gain.size()));
+  linear->attrs.set("kernel_shape", ones);
+  linear->attrs.set("pads", std::vector<std::int64_t>(2 * spatial, 0));
+  linear->attrs.set("strides", ones);
+  Quantity q;
+  q.linear = std::move(linear);
+  to.define(y, std::move(q));
 }
 
 /// Both operands as signed 8-bit at one scale, the integer operator, an accumulator of that scale.
@@ -107,7 +169,9 @@ void lower_mul(Lowering& to, const Node& node) {
     if (!to.is_constant(c)) continue;
     const auto factor = per_channel_constant(to.source().constant(c), to.shape(x));
     if (!factor || to.shape(x) != to.shape(y)) to.refuse("its constant is neither one number nor one per channel");
-    if (std::ranges::any_of(*factor, [](double f) { return f == 0 || !std::isfinite(f); })) to.refuse("its constant holds a zero or a non-finite number");
+    if (std::ranges::any_of(*factor, [](double f) { return !std::isfinite(f); })) to.refuse("its constant holds a non-finite number");
+    if (factor->size() > 1 && !to.quantity(x).linear) return scale_channels(to, x, y, *factor);
+    if (std::ranges::any_of(*factor, [](double f) { return f == 0; })) to.refuse("its constant holds a zero");
     Quantity q = to.accumulator(x);
     q.scale = combine(q.scale, *factor, 1.0, times);
     if (!q.offset.empty()) q.offset = combine(q.offset, *factor, 1.0, times);
