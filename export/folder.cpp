@@ -4,13 +4,13 @@
 #include <map>
 #include <system_error>
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
+#include "staging.h"
 #include "waveq/export/verify.h"
 #include "waveq/graph/version.h"
 #include "waveq/graph/file.h"
@@ -23,55 +23,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kManifest = "manifest.json";
-
-[[noreturn]] void io_failure(const fs::path& path, const std::string& what, const std::error_code& error) {
-  throw Error(ErrorCode::io, path.string(), what + ": " + error.message(), "check that the folder exists and may be written");
-}
-
-/// A folder that vanishes unless it is put in place.
-class Staging {
- public:
-  explicit Staging(const fs::path& target) : target_(target), path_(target.string() + fmt::format(".tmp-{}", getpid())) {
-    std::error_code error;
-    if (target.has_parent_path()) fs::create_directories(target.parent_path(), error);
-    if (error) io_failure(target.parent_path(), "cannot make the folder", error);
-    fs::remove_all(path_, error);
-    if (!fs::create_directory(path_, error) || error) io_failure(path_, "cannot make the folder", error);
-  }
-  ~Staging() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  Staging(const Staging&) = delete;
-  Staging& operator=(const Staging&) = delete;
-
-  const fs::path& path() const { return path_; }
-
-  /// Puts the folder in place of the target in one step; an old target ends up here and goes with us.
-  void commit() {
-    std::error_code error;
-    if (!fs::exists(target_)) {
-      fs::rename(path_, target_, error);
-      if (error) io_failure(target_, "cannot put the finished folder in place", error);
-      return;
-    }
-    if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, target_.c_str(), RENAME_EXCHANGE) == 0) return;
-    // A file system without exchange: the old folder steps aside first.
-    const fs::path aside = path_.string() + ".old";
-    fs::rename(target_, aside, error);
-    if (error) io_failure(target_, "cannot replace the old folder", error);
-    fs::rename(path_, target_, error);
-    if (error) {
-      std::error_code ignored;
-      fs::rename(aside, target_, ignored);
-      io_failure(target_, "cannot put the finished folder in place", error);
-    }
-    fs::remove_all(aside, error);
-  }
-
- private:
-  fs::path target_, path_;
-};
 
 /// True for a folder that write_folder made: its manifest says so.
 bool is_ours(const fs::path& dir) {

@@ -72,8 +72,10 @@ bool is_relational(const QuotientBound& b) { return b.argument.find("relational"
 double value(const QuotientBound& b) { return static_cast<double>(b.numerator) / static_cast<double>(b.denominator); }
 
 TEST_CASE("quotient: linear attention is bounded relationally, far below numerator over divisor") {
-  Attention a = attention();
-  const QuotientBound tight = bound_of(a);
+  // Every key counts at least 1 in the denominator and at most 1 in the numerator.
+  const Variant variant{.a_mul = 8, .e_mul = 1000};
+  Attention a = attention(variant);
+  const QuotientBound tight = bound_of(a, variant);
   REQUIRE(is_relational(tight));
   BoundsAnalysis bounds(a.g);
   const double plain = static_cast<double>(bounds.of(a.num).hull().hi) / 3.0;
@@ -134,11 +136,13 @@ TEST_CASE("quotient: the bound is attained where queries and values are at their
 }
 
 TEST_CASE("quotient: graphs that are not linear attention get the plain bound") {
-  for (const auto& [what, variant] : std::vector<std::pair<std::string, Variant>>{
+  for (const auto& entry : std::vector<std::pair<std::string, Variant>>{
            {"numerator and denominator read other keys", {.other_k = true}},
            {"rows of the keys are regrouped in between", {.regrouped = true}},
            {"keys are weighted in the denominator", {.weighted_sum = true}},
            {"numerator and denominator have other queries", {.other_q = true}}}) {
+    const std::string& what = entry.first;
+    const Variant& variant = entry.second;
     INFO(what);
     Attention a = attention(variant);
     const QuotientBound b = bound_of(a, variant);
@@ -166,7 +170,7 @@ TEST_CASE("quotient: signed keys leave the plain bound, absurd parameters are un
   Variant variant{.signed_k = true};
   Attention a = attention(variant);
   CHECK(!is_relational(bound_of(a, variant)));
-  for (const Variant& odd : {Variant{.eta = -1}, Variant{.eta = std::int64_t{1} << 62}, Variant{.eps = std::int64_t{1} << 62}, Variant{.delta = -5}, Variant{.delta = std::int64_t{1} << 62}}) {
+  for (const Variant& odd : {Variant{.eta = -1}, Variant{.eta = 2147483647}, Variant{.delta = -5}, Variant{.delta = 2147483647}}) {
     Attention b = attention(odd);
     CHECK(prove(b.g).unproven == std::vector<std::string>{"y"});
   }
