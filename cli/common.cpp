@@ -1,13 +1,12 @@
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <mutex>
 #include <thread>
-
-#include <unistd.h>
-
-#include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include "cli.h"
 #include "waveq/calibration/observer.h"
@@ -18,10 +17,14 @@ namespace waveq::cli {
 
 int exit_code(ErrorCode code) {
   switch (code) {
-    case ErrorCode::not_integer: return kNotInteger;
-    case ErrorCode::overflow: return kOverflow;
-    case ErrorCode::mismatch: return kGateMissed;
-    default: return kError;
+    case ErrorCode::not_integer:
+      return kNotInteger;
+    case ErrorCode::overflow:
+      return kOverflow;
+    case ErrorCode::mismatch:
+      return kGateMissed;
+    default:
+      return kError;
   }
 }
 
@@ -30,19 +33,24 @@ namespace {
 /// "name=1,1,8192".
 std::pair<std::string, Shape> parse_shape(const std::string& text) {
   const std::size_t equals = text.rfind('=');
-  if (equals == std::string::npos || equals == 0) throw CLI::ValidationError("--input-shape", fmt::format("'{}' is not NAME=1,1,8192", text));
+  if (equals == std::string::npos || equals == 0)
+    throw CLI::ValidationError("--input-shape", fmt::format("'{}' is not NAME=1,1,8192", text));
   Shape shape;
   std::string_view rest = std::string_view(text).substr(equals + 1);
   while (!rest.empty()) {
     std::int64_t d = 0;
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), d);
     const auto used = static_cast<std::size_t>(end - rest.data());
-    if (error != std::errc{} || d < 1 || (used < rest.size() && (rest[used] != ',' || used + 1 == rest.size())))
-      throw CLI::ValidationError("--input-shape", fmt::format("'{}' is not NAME=1,1,8192 with dimensions of 1 or more", text));
+    if (error != std::errc{} || d < 1 ||
+        (used < rest.size() && (rest[used] != ',' || used + 1 == rest.size())))
+      throw CLI::ValidationError(
+          "--input-shape",
+          fmt::format("'{}' is not NAME=1,1,8192 with dimensions of 1 or more", text));
     shape.push_back(d);
     rest.remove_prefix(used < rest.size() ? used + 1 : used);
   }
-  if (shape.empty()) throw CLI::ValidationError("--input-shape", fmt::format("'{}' names no dimensions", text));
+  if (shape.empty())
+    throw CLI::ValidationError("--input-shape", fmt::format("'{}' names no dimensions", text));
   return {text.substr(0, equals), shape};
 }
 
@@ -81,13 +89,39 @@ std::string check_observer(const std::string& text) {
 }  // namespace
 
 void Common::add(CLI::App& app, unsigned flags) {
-  if (flags & kRecipe) app.add_option("--recipe", recipe_file, "TOML file with any of these choices; flags override it")->type_name("FILE");
-  if (flags & kTarget) app.add_option("--target", target, "a name from `waveq targets` (default: deeploy-generic)")->type_name("NAME")->check(check_target);
-  if (flags & kObserver) app.add_option("--observer", observer, "how ranges follow from samples: mse (default), min_max, histogram, percentile:99.9")->type_name("NAME")->check(check_observer);
-  if (flags & kThreads) app.add_option("--threads", threads, "worker threads (default: all cores); changes no byte of the result")->type_name("N")->check(CLI::Range(1u, 256u));
-  if (flags & kShapes) app.add_option("--input-shape", input_shapes, "closes open dimensions: NAME=1,1,8192")->type_name("NAME=DIMS")->check(check_shape)->allow_extra_args(false);
-  if (flags & kPasses) app.add_option("--passes", passes, "only these rewrite rules (`waveq passes` lists them)")->type_name("A,B")->delimiter(',')->check(check_pass);
-  if (flags & kSeed) app.add_option("--seed", seed, "of everything drawn at random")->type_name("N")->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 62));
+  if (flags & kRecipe)
+    app.add_option("--recipe", recipe_file,
+                   "TOML file with any of these choices; flags override it")
+        ->type_name("FILE");
+  if (flags & kTarget)
+    app.add_option("--target", target, "a name from `waveq targets` (default: deeploy-generic)")
+        ->type_name("NAME")
+        ->check(check_target);
+  if (flags & kObserver)
+    app.add_option(
+           "--observer", observer,
+           "how ranges follow from samples: mse (default), min_max, histogram, percentile:99.9")
+        ->type_name("NAME")
+        ->check(check_observer);
+  if (flags & kThreads)
+    app.add_option("--threads", threads,
+                   "worker threads (default: all cores); changes no byte of the result")
+        ->type_name("N")
+        ->check(CLI::Range(1u, 256u));
+  if (flags & kShapes)
+    app.add_option("--input-shape", input_shapes, "closes open dimensions: NAME=1,1,8192")
+        ->type_name("NAME=DIMS")
+        ->check(check_shape)
+        ->allow_extra_args(false);
+  if (flags & kPasses)
+    app.add_option("--passes", passes, "only these rewrite rules (`waveq passes` lists them)")
+        ->type_name("A,B")
+        ->delimiter(',')
+        ->check(check_pass);
+  if (flags & kSeed)
+    app.add_option("--seed", seed, "of everything drawn at random")
+        ->type_name("N")
+        ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 62));
   if (flags & kJson) app.add_flag("--json", json, "machine-readable result on stdout");
 }
 
@@ -115,10 +149,13 @@ void keep_inputs(const std::string& output, const std::vector<std::string>& inpu
   std::error_code error;
   for (const std::string& input : inputs)
     if (!output.empty() && std::filesystem::equivalent(output, input, error) && !error)
-      throw Error(ErrorCode::invalid_argument, output, "is the input itself, which is never modified", "choose another name with -o");
+      throw Error(ErrorCode::invalid_argument, output,
+                  "is the input itself, which is never modified", "choose another name with -o");
 }
 
-unsigned Common::thread_count() const { return threads ? threads : std::max(1u, std::thread::hardware_concurrency()); }
+unsigned Common::thread_count() const {
+  return threads ? threads : std::max(1u, std::thread::hardware_concurrency());
+}
 
 namespace {
 struct Line {
@@ -179,7 +216,8 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
     }
   for (const auto& row : rows) {
     std::string out;
-    for (std::size_t c = 0; c < row.size(); ++c) out += c + 1 == row.size() ? row[c] : fmt::format("{:<{}}  ", row[c], width[c]);
+    for (std::size_t c = 0; c < row.size(); ++c)
+      out += c + 1 == row.size() ? row[c] : fmt::format("{:<{}}  ", row[c], width[c]);
     fmt::print("{}\n", out);
   }
 }

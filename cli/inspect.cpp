@@ -1,6 +1,6 @@
-#include <map>
-
 #include <fmt/format.h>
+
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli.h"
@@ -48,14 +48,17 @@ nlohmann::ordered_json to_json(const Graph& g, const Facts& f) {
   nlohmann::ordered_json j;
   j["opset"] = g.opset;
   for (const auto* list : {&g.inputs(), &g.outputs()})
-    for (ValueId id : *list) j[list == &g.inputs() ? "inputs" : "outputs"].push_back({{"name", g.value(id).name}, {"type", to_string(g.value(id).type)}});
+    for (ValueId id : *list)
+      j[list == &g.inputs() ? "inputs" : "outputs"].push_back(
+          {{"name", g.value(id).name}, {"type", to_string(g.value(id).type)}});
   j["ops"] = f.ops;
   j["parameters"] = f.parameters;
   j["macs"] = f.macs;
   j["buffer_bytes"] = f.buffer_bytes;
   j["integer_network"] = f.integer;
   j["not_integer"] = nlohmann::ordered_json::array();
-  for (const NotInteger& r : f.refused) j["not_integer"].push_back({{"node", r.node}, {"op", r.op}, {"reason", r.reason}});
+  for (const NotInteger& r : f.refused)
+    j["not_integer"].push_back({{"node", r.node}, {"op", r.op}, {"reason", r.reason}});
   return j;
 }
 
@@ -71,17 +74,25 @@ int run(const CLI::App& app, const Common& common, const std::string& model) {
   }
   fmt::print("{}  (opset {})\n", model, original.opset);
   for (ValueId id : original.inputs())
-    if (!original.is_constant(id)) fmt::print("  input   {} {}\n", original.value(id).name, to_string(original.value(id).type));
-  for (ValueId id : original.outputs()) fmt::print("  output  {} {}\n", original.value(id).name, to_string(original.value(id).type));
-  fmt::print("  {} nodes ({} after rewriting), {} parameters ({}), {:.3f} M MACs, {} of intermediate tensors at once\n\n", original.nodes().size(), canonical.nodes().size(),
-             f.parameters, bytes_text(f.parameter_bytes), static_cast<double>(f.macs) / 1e6, bytes_text(f.buffer_bytes));
+    if (!original.is_constant(id))
+      fmt::print("  input   {} {}\n", original.value(id).name, to_string(original.value(id).type));
+  for (ValueId id : original.outputs())
+    fmt::print("  output  {} {}\n", original.value(id).name, to_string(original.value(id).type));
+  fmt::print(
+      "  {} nodes ({} after rewriting), {} parameters ({}), {:.3f} M MACs, {} of intermediate "
+      "tensors at once\n\n",
+      original.nodes().size(), canonical.nodes().size(), f.parameters,
+      bytes_text(f.parameter_bytes), static_cast<double>(f.macs) / 1e6, bytes_text(f.buffer_bytes));
   std::vector<std::vector<std::string>> rows = {{"operator", "nodes", "integer form"}};
   std::map<std::string, int> refused;
   for (const NotInteger& r : f.refused) ++refused[r.op];
-  for (const auto& [op, count] : f.ops) rows.push_back({op, fmt::format("{}", count), refused.contains(op) ? fmt::format("not for {}", refused[op]) : "yes"});
+  for (const auto& [op, count] : f.ops)
+    rows.push_back({op, fmt::format("{}", count),
+                    refused.contains(op) ? fmt::format("not for {}", refused[op]) : "yes"});
   print_table(rows);
   if (f.integer) {
-    fmt::print("\nThis is an integer network already; `waveq prove` says whether it can overflow.\n");
+    fmt::print(
+        "\nThis is an integer network already; `waveq prove` says whether it can overflow.\n");
   } else if (f.refused.empty()) {
     fmt::print("\nEvery node has an integer form.\n");
   } else {

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
 #include <nlohmann/json.hpp>
 
 #include "cli.h"
@@ -18,20 +19,30 @@ using Json = nlohmann::ordered_json;
 int passes(const Common& common) {
   if (common.json) {
     Json j;
-    for (const PassInfo& p : pipeline_passes()) j["pipeline"].push_back({{"name", p.name}, {"formula", p.formula}, {"effect", p.effect}, {"source", p.source}});
-    for (const Rule& r : all_rules()) j["rewrites"].push_back({{"name", r.name}, {"formula", r.formula}, {"effect", std::string(to_string(r.effect))}, {"source", r.source}});
-    for (const LoweringInfo& l : lowering_rules()) j["lowering"].push_back({{"operator", l.op}, {"formula", l.formula}, {"source", l.source}});
+    for (const PassInfo& p : pipeline_passes())
+      j["pipeline"].push_back(
+          {{"name", p.name}, {"formula", p.formula}, {"effect", p.effect}, {"source", p.source}});
+    for (const Rule& r : all_rules())
+      j["rewrites"].push_back({{"name", r.name},
+                               {"formula", r.formula},
+                               {"effect", std::string(to_string(r.effect))},
+                               {"source", r.source}});
+    for (const LoweringInfo& l : lowering_rules())
+      j["lowering"].push_back({{"operator", l.op}, {"formula", l.formula}, {"source", l.source}});
     fmt::print("{}\n", j.dump(1));
     return kDone;
   }
   std::vector<std::vector<std::string>> rows;
   int number = 0;
-  for (const PassInfo& p : pipeline_passes()) rows.push_back({fmt::format("{:>2}", ++number), p.name, p.effect, p.formula, p.source});
+  for (const PassInfo& p : pipeline_passes())
+    rows.push_back({fmt::format("{:>2}", ++number), p.name, p.effect, p.formula, p.source});
   fmt::print("Pipeline of `waveq quantize`\n");
   print_table(rows);
   rows.clear();
   number = 0;
-  for (const Rule& r : all_rules()) rows.push_back({fmt::format("{:>2}", ++number), r.name, std::string(to_string(r.effect)), r.formula, r.source});
+  for (const Rule& r : all_rules())
+    rows.push_back({fmt::format("{:>2}", ++number), r.name, std::string(to_string(r.effect)),
+                    r.formula, r.source});
   fmt::print("\nRewrite rules (--passes)\n");
   print_table(rows);
   rows.clear();
@@ -39,11 +50,13 @@ int passes(const Common& common) {
   fmt::print("\nLowering rules\n");
   print_table(rows);
   rows.clear();
-  for (const ObserverRow& o : observers()) rows.push_back({std::string(o.name), std::string(o.summary), std::string(o.source)});
+  for (const ObserverRow& o : observers())
+    rows.push_back({std::string(o.name), std::string(o.summary), std::string(o.source)});
   fmt::print("\nObservers (--observer)\n");
   print_table(rows);
   rows.clear();
-  for (const QuantizerRow& q : quantizers()) rows.push_back({std::string(q.name), std::string(q.summary), std::string(q.source)});
+  for (const QuantizerRow& q : quantizers())
+    rows.push_back({std::string(q.name), std::string(q.summary), std::string(q.source)});
   fmt::print("\nQuantizers (recipe key quantization.quantizer)\n");
   print_table(rows);
   return kDone;
@@ -51,11 +64,16 @@ int passes(const Common& common) {
 
 int ops(const Common& common) {
   Json j = Json::array();
-  std::vector<std::vector<std::string>> rows = {{"operator", "kind", "attributes", "specification"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"operator", "kind", "attributes", "specification"}};
   for (const OpDef* op : all_ops()) {
     const char* kind = op->dialect ? "integer dialect" : op->moves_data ? "moves data" : "standard";
     rows.push_back({op->name, kind, fmt::format("{}", fmt::join(op->attrs, " ")), op->spec});
-    j.push_back({{"name", op->name}, {"kind", kind}, {"inputs", op->inputs}, {"attributes", op->attrs}, {"specification", op->spec}});
+    j.push_back({{"name", op->name},
+                 {"kind", kind},
+                 {"inputs", op->inputs},
+                 {"attributes", op->attrs},
+                 {"specification", op->spec}});
   }
   if (common.json)
     fmt::print("{}\n", j.dump(1));
@@ -67,7 +85,8 @@ int ops(const Common& common) {
 int list_targets(const Common& common, const std::string& explain) {
   if (!explain.empty()) {
     const TargetProfile& t = find_target(explain);
-    fmt::print("{}: {}\nsource: {}\nfile: opset {}, domain {} for integer operators\n", t.name, t.summary, t.source, t.opset, t.dialect_domain);
+    fmt::print("{}: {}\nsource: {}\nfile: opset {}, domain {} for integer operators\n", t.name,
+               t.summary, t.source, t.opset, t.dialect_domain);
     for (const std::string& limit : t.limits) fmt::print("- {}\n", limit);
     fmt::print("\n");
     std::vector<std::vector<std::string>> rows = {{"operator", "accepts"}};

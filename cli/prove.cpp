@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "cli.h"
@@ -14,16 +15,28 @@ int run(const std::string& file, const Common& common, bool all) {
   const Graph graph = to_integer_network(read_onnx(file));
   const ProofReport proof = prove(graph);
   if (common.json) {
-    nlohmann::ordered_json j = {{"overflow_free", proof.overflow_free()}, {"unproven", proof.unproven}, {"min_headroom_bits", proof.min_headroom_bits}};
+    nlohmann::ordered_json j = {{"overflow_free", proof.overflow_free()},
+                                {"unproven", proof.unproven},
+                                {"min_headroom_bits", proof.min_headroom_bits}};
     for (const NodeProof& n : proof.nodes)
-      j["nodes"].push_back({{"name", n.node}, {"op", n.op}, {"proven", n.proven}, {"bound", n.bound}, {"headroom_bits", n.headroom_bits}, {"reason", n.reason}});
+      j["nodes"].push_back({{"name", n.node},
+                            {"op", n.op},
+                            {"proven", n.proven},
+                            {"bound", n.bound},
+                            {"headroom_bits", n.headroom_bits},
+                            {"reason", n.reason}});
     fmt::print("{}\n", j.dump(1));
   } else {
     std::vector<std::vector<std::string>> rows = {{"node", "operator", "bound", "headroom", ""}};
     for (const NodeProof& n : proof.nodes)
-      if (all || !n.proven) rows.push_back({n.node, n.op, fmt::format("{:.0f}", n.bound), n.proven ? fmt::format("{:.2f} bits", n.headroom_bits) : "unproven", n.reason});
+      if (all || !n.proven)
+        rows.push_back({n.node, n.op, fmt::format("{:.0f}", n.bound),
+                        n.proven ? fmt::format("{:.2f} bits", n.headroom_bits) : "unproven",
+                        n.reason});
     if (rows.size() > 1) print_table(rows);
-    fmt::print("{}: {} of {} computing nodes proven; least headroom {:.2f} bits\n", file, proof.nodes.size() - proof.unproven.size(), proof.nodes.size(), proof.min_headroom_bits);
+    fmt::print("{}: {} of {} computing nodes proven; least headroom {:.2f} bits\n", file,
+               proof.nodes.size() - proof.unproven.size(), proof.nodes.size(),
+               proof.min_headroom_bits);
   }
   return proof.overflow_free() ? kDone : kOverflow;
 }
@@ -37,7 +50,9 @@ Action add_prove(CLI::App& app) {
   app.add_option("FILE", *file, "integer ONNX network, whoever made it")->required();
   app.add_flag("--all", *all, "list proven nodes too");
   common->add(app, Common::kJson);
-  app.footer("\nExample:\n  waveq prove out/network.onnx --all\n\nInputs are taken as signed 8 bit. Exit code 4 where a node cannot be proven.");
+  app.footer(
+      "\nExample:\n  waveq prove out/network.onnx --all\n\nInputs are taken as signed 8 bit. Exit "
+      "code 4 where a node cannot be proven.");
   return [file, common, all] { return run(*file, *common, *all); };
 }
 

@@ -16,16 +16,20 @@ struct Options {
 };
 
 int run(const CLI::App& app, const Options& o) {
-  if (o.out.empty() && !o.explain) throw CLI::ValidationError("rewrite", "-o FILE or --explain is needed");
+  if (o.out.empty() && !o.explain)
+    throw CLI::ValidationError("rewrite", "-o FILE or --explain is needed");
   keep_inputs(o.out, {o.model, o.common.recipe_file});
   RewriteReport report;
   const Graph graph = load_canonical(o.model, o.common.recipe(app), &report);
   if (!o.out.empty()) write_onnx(o.out, graph);
   if (o.explain) {
-    for (const Application& a : report.applied) fmt::print("applied   {}  at '{}': {}\n", a.rule, a.node, a.detail);
-    for (const Refusal& r : report.refused) fmt::print("declined  {}  at '{}': {}\n", r.rule, r.node, r.reason);
+    for (const Application& a : report.applied)
+      fmt::print("applied   {}  at '{}': {}\n", a.rule, a.node, a.detail);
+    for (const Refusal& r : report.refused)
+      fmt::print("declined  {}  at '{}': {}\n", r.rule, r.node, r.reason);
   }
-  spdlog::info("{} rewrites, {} declined, {} -> {} nodes", report.applied.size(), report.refused.size(), report.nodes_before, report.nodes_after);
+  spdlog::info("{} rewrites, {} declined, {} -> {} nodes", report.applied.size(),
+               report.refused.size(), report.nodes_before, report.nodes_after);
   return kDone;
 }
 
@@ -37,7 +41,9 @@ Action add_rewrite(CLI::App& app) {
   app.add_option("-o,--output", o->out, "ONNX file to write")->type_name("FILE");
   o->common.add(app, Common::kRecipe | Common::kShapes | Common::kPasses);
   app.add_flag("--explain", o->explain, "print which rule fired where, and which declined and why");
-  app.footer("\nExamples:\n  waveq rewrite model.onnx -o canonical.onnx\n  waveq rewrite model.onnx --explain --passes fold_batch_norm,fuse_gelu_erf");
+  app.footer(
+      "\nExamples:\n  waveq rewrite model.onnx -o canonical.onnx\n  waveq rewrite model.onnx "
+      "--explain --passes fold_batch_norm,fuse_gelu_erf");
   return [&app, o] { return run(app, *o); };
 }
 

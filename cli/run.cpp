@@ -1,9 +1,9 @@
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
-
-#include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include "cli.h"
 #include "waveq/calibration/dataset.h"
@@ -48,7 +48,8 @@ class Stack {
   std::vector<std::byte> bytes_;
 };
 
-/// What the data deliver: arrays by the inputs' names, or by position where no name agrees (dumps of other tools).
+/// What the data deliver: arrays by the inputs' names, or by position where no name agrees (dumps
+/// of other tools).
 std::vector<DatasetInput> wanted(const Graph& graph, const NpzReader& npz) {
   std::vector<DatasetInput> by_name, by_position;
   bool any_name = false;
@@ -56,9 +57,11 @@ std::vector<DatasetInput> wanted(const Graph& graph, const NpzReader& npz) {
     const Value& v = graph.value(in);
     any_name = any_name || npz.find(v.name) || npz.find(v.name + "_int16");
     by_name.push_back({v.name, v.type});
-    if (by_position.size() < npz.arrays().size()) by_position.push_back({npz.arrays()[by_position.size()].name, v.type});
+    if (by_position.size() < npz.arrays().size())
+      by_position.push_back({npz.arrays()[by_position.size()].name, v.type});
   }
-  const bool position_fits = by_position.size() == by_name.size() && npz.arrays().size() == by_name.size();
+  const bool position_fits =
+      by_position.size() == by_name.size() && npz.arrays().size() == by_name.size();
   if (any_name || !position_fits) return by_name;
   spdlog::info("no array is named as an input; taking them in order");
   return by_position;
@@ -69,8 +72,10 @@ bool is_integer_network(const Graph& graph, const Options& o, const NpzReader& n
   std::vector<Tensor> samples;
   for (const NpzArray& a : npz.arrays())
     if (a.dtype != DType::undefined && samples.size() < graph.inputs().size()) {
-      // Headers tell for integer arrays; float arrays count as float unless the graph itself is of the dialect.
-      samples.push_back(a.dtype == DType::f32 ? Tensor::scalar(0.5f) : Tensor::scalar<std::int64_t>(1));
+      // Headers tell for integer arrays; float arrays count as float unless the graph itself is of
+      // the dialect.
+      samples.push_back(a.dtype == DType::f32 ? Tensor::scalar(0.5f)
+                                              : Tensor::scalar<std::int64_t>(1));
     }
   return looks_integer(graph) && (looks_integer(graph, samples));
 }
@@ -82,7 +87,8 @@ int run(const CLI::App& app, const Options& o) {
   const NpzReader npz(o.inputs);
   const bool integer = is_integer_network(graph, o, npz);
   if (integer) graph = to_integer_network(graph);
-  spdlog::info("{}: {} network, {} nodes", o.model, integer ? "integer" : "float", graph.nodes().size());
+  spdlog::info("{}: {} network, {} nodes", o.model, integer ? "integer" : "float",
+               graph.nodes().size());
   Dataset data(o.inputs, wanted(graph, npz));
   std::map<ValueId, Stack> dump;
   std::vector<ValueId> order;
@@ -104,7 +110,8 @@ int run(const CLI::App& app, const Options& o) {
   std::vector<std::pair<std::string, Tensor>> arrays;
   std::set<std::string> names;
   for (ValueId id : order)
-    if (names.insert(graph.value(id).name).second) arrays.emplace_back(graph.value(id).name, dump.at(id).joined());
+    if (names.insert(graph.value(id).name).second)
+      arrays.emplace_back(graph.value(id).name, dump.at(id).joined());
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     const std::string& name = graph.value(graph.outputs()[i]).name;
     if (names.insert(name).second) arrays.emplace_back(name, outputs[i].joined());
@@ -122,13 +129,20 @@ int run(const CLI::App& app, const Options& o) {
 Action add_run(CLI::App& app) {
   auto o = std::make_shared<Options>();
   app.add_option("MODEL", o->model, "float or integer ONNX network")->required();
-  app.add_option("--inputs", o->inputs, "samples: .npz, arrays named as the network's inputs, samples first")->required()->type_name("NPZ");
+  app.add_option("--inputs", o->inputs,
+                 "samples: .npz, arrays named as the network's inputs, samples first")
+      ->required()
+      ->type_name("NPZ");
   app.add_option("-o,--output", o->out, "npz to write")->required()->type_name("NPZ");
   app.add_flag("--all", o->all, "dump every tensor, not only the outputs");
-  app.add_option("--as", o->as, "read the network as float or integer (default: by its operators and data)")->check(CLI::IsMember({"auto", "float", "integer"}));
+  app.add_option("--as", o->as,
+                 "read the network as float or integer (default: by its operators and data)")
+      ->check(CLI::IsMember({"auto", "float", "integer"}));
   o->common.add(app, Common::kRecipe | Common::kShapes);
-  app.footer("\nExamples:\n  waveq run model.onnx --inputs test.npz -o logits.npz\n  waveq run out/network.onnx --inputs out/inputs.npz -o all.npz --all\n\n"
-             "An integer network is computed as its target does it: int32, two's complement.");
+  app.footer(
+      "\nExamples:\n  waveq run model.onnx --inputs test.npz -o logits.npz\n  waveq run "
+      "out/network.onnx --inputs out/inputs.npz -o all.npz --all\n\n"
+      "An integer network is computed as its target does it: int32, two's complement.");
   return [&app, o] { return run(app, *o); };
 }
 

@@ -1,20 +1,19 @@
 #include "waveq/export/folder.h"
 
-#include <algorithm>
-#include <map>
-#include <system_error>
-
+#include <fmt/format.h>
+#include <openssl/evp.h>
 #include <unistd.h>
 
-#include <fmt/format.h>
+#include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
-#include <openssl/evp.h>
+#include <system_error>
 
 #include "staging.h"
 #include "waveq/export/verify.h"
-#include "waveq/graph/version.h"
 #include "waveq/graph/file.h"
 #include "waveq/graph/npz.h"
+#include "waveq/graph/version.h"
 
 namespace waveq {
 
@@ -31,24 +30,31 @@ bool is_ours(const fs::path& dir) {
   return manifest.is_object() && manifest.value("tool", nlohmann::json()) == "waveq";
 }
 
-void write_tensors(const fs::path& path, const std::vector<std::pair<std::string, Tensor>>& tensors) {
+void write_tensors(const fs::path& path,
+                   const std::vector<std::pair<std::string, Tensor>>& tensors) {
   std::vector<NpzItem> items;
   for (const auto& [name, tensor] : tensors) items.push_back({name, &tensor});
   write_npz(path, items);
 }
 
 /// Inputs and outputs are int64, in graph order (deeploy-dialect.md 13.11).
-std::vector<std::pair<std::string, Tensor>> as_int64(const Graph& graph, const std::vector<ValueId>& ids, const std::vector<Tensor>& tensors) {
+std::vector<std::pair<std::string, Tensor>> as_int64(const Graph& graph,
+                                                     const std::vector<ValueId>& ids,
+                                                     const std::vector<Tensor>& tensors) {
   std::vector<std::pair<std::string, Tensor>> out;
-  for (std::size_t i = 0; i < ids.size(); ++i) out.emplace_back(graph.value(ids[i]).name, cast(tensors[i], DType::i64));
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    out.emplace_back(graph.value(ids[i]).name, cast(tensors[i], DType::i64));
   return out;
 }
 
-std::vector<std::pair<std::string, Tensor>> in_graph_order(const Graph& graph, const std::map<std::string, Tensor>& activations) {
+std::vector<std::pair<std::string, Tensor>> in_graph_order(
+    const Graph& graph, const std::map<std::string, Tensor>& activations) {
   std::vector<std::pair<std::string, Tensor>> out;
   for (NodeId id : graph.topological_order())
     for (ValueId v : graph.node(id).outputs)
-      if (const auto it = v.valid() ? activations.find(graph.value(v).name) : activations.end(); it != activations.end()) out.emplace_back(it->first, it->second);
+      if (const auto it = v.valid() ? activations.find(graph.value(v).name) : activations.end();
+          it != activations.end())
+        out.emplace_back(it->first, it->second);
   return out;
 }
 
@@ -56,8 +62,11 @@ void require_target(const TargetProfile& target, const Graph& graph) {
   const std::vector<Finding> findings = target.check(target, graph);
   if (findings.empty()) return;
   std::string list;
-  for (const Finding& f : findings) list += fmt::format("\n  '{}' ({}): {}", f.node, f.rule, f.problem);
-  throw Error(ErrorCode::not_integer, target.name, fmt::format("{} places of the integer network do not run on this target:{}", findings.size(), list));
+  for (const Finding& f : findings)
+    list += fmt::format("\n  '{}' ({}): {}", f.node, f.rule, f.problem);
+  throw Error(ErrorCode::not_integer, target.name,
+              fmt::format("{} places of the integer network do not run on this target:{}",
+                          findings.size(), list));
 }
 
 std::string manifest_json(const fs::path& dir, const QuantizeJob& job) {
@@ -65,7 +74,10 @@ std::string manifest_json(const fs::path& dir, const QuantizeJob& job) {
   j["tool"] = "waveq";
   j["version"] = kVersion;
   j["seed"] = job.recipe.seed;
-  const auto entry = [](const fs::path& path) { return nlohmann::ordered_json{{"file", path.filename().string()}, {"sha256", sha256(read_file(path))}}; };
+  const auto entry = [](const fs::path& path) {
+    return nlohmann::ordered_json{{"file", path.filename().string()},
+                                  {"sha256", sha256(read_file(path))}};
+  };
   j["inputs"]["model"] = entry(job.model);
   j["inputs"]["calibration"] = entry(job.calibration_data);
   if (job.calibration_table) j["inputs"]["table"] = entry(*job.calibration_table);
@@ -73,15 +85,19 @@ std::string manifest_json(const fs::path& dir, const QuantizeJob& job) {
   std::vector<fs::path> files;
   for (const auto& file : fs::directory_iterator(dir)) files.push_back(file.path());
   std::ranges::sort(files);
-  for (const fs::path& file : files) j["outputs"][file.filename().string()] = sha256(read_file(file));
+  for (const fs::path& file : files)
+    j["outputs"][file.filename().string()] = sha256(read_file(file));
   return j.dump(1) + "\n";
 }
 
 void verify_written(const fs::path& dir) {
   const VerifyReport report = verify_folder(dir, {.overflow = Overflow::error});
   if (!report.mismatches.empty())
-    throw Error(ErrorCode::mismatch, fmt::format("tensor '{}'", report.mismatches.front().tensor), "the written network does not reproduce its golden vectors", "please report this");
-  if (!report.unmatched.empty()) throw Error(ErrorCode::internal, report.unmatched.front(), "a golden tensor names nothing in the written network", "please report this");
+    throw Error(ErrorCode::mismatch, fmt::format("tensor '{}'", report.mismatches.front().tensor),
+                "the written network does not reproduce its golden vectors", "please report this");
+  if (!report.unmatched.empty())
+    throw Error(ErrorCode::internal, report.unmatched.front(),
+                "a golden tensor names nothing in the written network", "please report this");
 }
 
 }  // namespace
@@ -96,24 +112,35 @@ std::string sha256(std::string_view bytes) {
 }
 
 void check_output_dir(const fs::path& dir) {
-  if (dir.empty()) throw Error(ErrorCode::invalid_argument, "-o", "is empty", "name the folder to write");
+  if (dir.empty())
+    throw Error(ErrorCode::invalid_argument, "-o", "is empty", "name the folder to write");
   std::error_code error;
   if (fs::exists(dir, error)) {
-    if (!fs::is_directory(dir)) throw Error(ErrorCode::io, dir.string(), "exists and is not a folder", "choose another name with -o");
+    if (!fs::is_directory(dir))
+      throw Error(ErrorCode::io, dir.string(), "exists and is not a folder",
+                  "choose another name with -o");
     if (!fs::is_empty(dir) && !is_ours(dir))
-      throw Error(ErrorCode::invalid_argument, dir.string(), "is not empty and was not written by waveq; it would be replaced as a whole", "choose another folder with -o, or empty this one");
+      throw Error(ErrorCode::invalid_argument, dir.string(),
+                  "is not empty and was not written by waveq; it would be replaced as a whole",
+                  "choose another folder with -o, or empty this one");
   }
   // The nearest existing parent decides whether the folder can be made at all.
   fs::path parent = fs::absolute(dir).parent_path();
-  while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path()) parent = parent.parent_path();
-  if (!fs::is_directory(parent, error)) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' is not a folder", parent.string()), "choose another place with -o");
+  while (!parent.empty() && !fs::exists(parent, error) && parent != parent.parent_path())
+    parent = parent.parent_path();
+  if (!fs::is_directory(parent, error))
+    throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' is not a folder", parent.string()),
+                "choose another place with -o");
   // Permission bits say little (root, /proc, read-only mounts): try.
   const fs::path probe = parent / fmt::format(".waveq-probe-{}", getpid());
-  if (!fs::create_directory(probe, error)) throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' cannot be written", parent.string()), "choose another place with -o");
+  if (!fs::create_directory(probe, error))
+    throw Error(ErrorCode::io, dir.string(), fmt::format("'{}' cannot be written", parent.string()),
+                "choose another place with -o");
   fs::remove(probe, error);
 }
 
-void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs::path& raw_dir, const FolderOptions& options) {
+void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs::path& raw_dir,
+                  const FolderOptions& options) {
   check_output_dir(raw_dir);
   // A trailing slash would make the sibling a child.
   const fs::path dir = raw_dir.has_filename() ? raw_dir : raw_dir.parent_path();
@@ -130,7 +157,8 @@ void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs
   write_file(to / "quantization.json", quantization_json(graph));
   write_file(to / "calibration.json", result.calibration.to_text());
   write_file(to / "recipe.toml", to_toml(result.recipe));
-  write_file(to / "report.json", report_json(result, target, job.model.filename().string(), options));
+  write_file(to / "report.json",
+             report_json(result, target, job.model.filename().string(), options));
   verify_written(to);
   write_file(to / kManifest, manifest_json(to, job));
   staging.commit();

@@ -1,9 +1,9 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <map>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "waveq/export/folder.h"
@@ -17,7 +17,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 /// JSON has no infinity: an exact match is null.
-Json decibels(double db) { return std::isfinite(db) ? Json(std::round(db * 1000.0) / 1000.0) : Json(nullptr); }
+Json decibels(double db) {
+  return std::isfinite(db) ? Json(std::round(db * 1000.0) / 1000.0) : Json(nullptr);
+}
 
 Json range_of_constant(const Graph& graph, ValueId id) {
   const std::vector<std::int64_t> q = to_int64(graph.constant(id));
@@ -40,7 +42,8 @@ std::int64_t weight_bytes(const Graph& graph) {
   for (std::size_t i = 0; i < graph.value_count(); ++i) {
     const Value& v = graph.value({static_cast<std::int32_t>(i)});
     // Shapes and axes are parameters of the compiler, not data on the device.
-    if (v.constant && v.type.dtype != DType::i64) bytes += static_cast<std::int64_t>(v.constant->byte_size());
+    if (v.constant && v.type.dtype != DType::i64)
+      bytes += static_cast<std::int64_t>(v.constant->byte_size());
   }
   return bytes;
 }
@@ -95,11 +98,16 @@ Json nodes_json(const QuantizeResult& result) {
     const bool requant = node.op == "RequantShift";
     entry["mul"] = requant ? range_of_constant(graph, node.inputs[1]) : Json(nullptr);
     entry["add"] = requant ? range_of_constant(graph, node.inputs[2]) : Json(nullptr);
-    entry["shift"] = requant ? Json(static_cast<int>(std::log2(static_cast<double>(node.attrs.require_int("div"))))) : Json(nullptr);
+    entry["shift"] =
+        requant
+            ? Json(static_cast<int>(std::log2(static_cast<double>(node.attrs.require_int("div")))))
+            : Json(nullptr);
     const auto proof = proofs.find(node.name);
     entry["bound"] = proof != proofs.end() ? Json(proof->second->bound) : Json(nullptr);
-    entry["headroom_bits"] = proof != proofs.end() ? decibels(proof->second->headroom_bits) : Json(nullptr);
-    if (proof != proofs.end() && !proof->second->reason.empty()) entry["argument"] = proof->second->reason;
+    entry["headroom_bits"] =
+        proof != proofs.end() ? decibels(proof->second->headroom_bits) : Json(nullptr);
+    if (proof != proofs.end() && !proof->second->reason.empty())
+      entry["argument"] = proof->second->reason;
     const auto q = quality.find(y.name);
     entry["sqnr_db"] = q != quality.end() ? decibels(q->second->sqnr_db) : Json(nullptr);
     entry["saturation"] = q != quality.end() ? Json(q->second->saturation) : Json(nullptr);
@@ -111,30 +119,45 @@ Json nodes_json(const QuantizeResult& result) {
 Json tensor_json(const Graph& graph, ValueId id) {
   const Value& v = graph.value(id);
   const QuantParams q = v.quant.value_or(QuantParams{});
-  return Json{{"name", v.name}, {"shape", v.type.shape}, {"dtype", std::string(to_string(v.type.dtype))}, {"scale", q.scale},
-              {"zero_point", q.zero_point}, {"n_levels", q.n_levels}, {"signed", q.is_signed}, {"lo", q.lo()}, {"hi", q.hi()}};
+  return Json{{"name", v.name},
+              {"shape", v.type.shape},
+              {"dtype", std::string(to_string(v.type.dtype))},
+              {"scale", q.scale},
+              {"zero_point", q.zero_point},
+              {"n_levels", q.n_levels},
+              {"signed", q.is_signed},
+              {"lo", q.lo()},
+              {"hi", q.hi()}};
 }
 
 }  // namespace
 
-std::string report_json(const QuantizeResult& result, const TargetProfile& target, const std::string& model_name, const FolderOptions& options) {
+std::string report_json(const QuantizeResult& result, const TargetProfile& target,
+                        const std::string& model_name, const FolderOptions& options) {
   const Accuracy& a = result.accuracy;
   const Graph& graph = result.network.graph;
   Json j;
   j["model"] = model_name;
   j["target"] = target.name;
   j["version"] = kVersion;
-  j["accuracy"] = {{"metric", a.metric}, {"float", a.float_top1 ? Json(*a.float_top1) : Json(nullptr)}, {"integer", a.integer_top1 ? Json(*a.integer_top1) : Json(nullptr)},
-                   {"agreement", a.agreement}, {"samples", a.samples}, {"data", result.evaluated_on_calibration_data ? "calibration" : "evaluation"}};
+  j["accuracy"] = {{"metric", a.metric},
+                   {"float", a.float_top1 ? Json(*a.float_top1) : Json(nullptr)},
+                   {"integer", a.integer_top1 ? Json(*a.integer_top1) : Json(nullptr)},
+                   {"agreement", a.agreement},
+                   {"samples", a.samples},
+                   {"data", result.evaluated_on_calibration_data ? "calibration" : "evaluation"}};
   j["output_sqnr_db"] = decibels(a.output_sqnr_db);
   j["median_sqnr_db"] = decibels(a.median_sqnr_db);
   j["trimmed_sqnr_db"] = decibels(a.trimmed_sqnr_db);
   Json islands = Json::array();
   for (NodeId id : graph.topological_order())
     for (ValueId out : graph.node(id).outputs)
-      if (out.valid() && !is_integer(graph.value(out).type.dtype)) islands.push_back(graph.node(id).name);
+      if (out.valid() && !is_integer(graph.value(out).type.dtype))
+        islands.push_back(graph.node(id).name);
   j["float_islands"] = islands;
-  j["proof"] = {{"overflow_free", result.proof.overflow_free()}, {"unproven", result.proof.unproven}, {"min_headroom_bits", decibels(result.proof.min_headroom_bits)}};
+  j["proof"] = {{"overflow_free", result.proof.overflow_free()},
+                {"unproven", result.proof.unproven},
+                {"min_headroom_bits", decibels(result.proof.min_headroom_bits)}};
   j["nodes"] = nodes_json(result);
   j["macs"] = total_macs(graph);
   j["weight_bytes"] = weight_bytes(graph);

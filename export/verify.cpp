@@ -1,11 +1,11 @@
 #include "waveq/export/verify.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
-
-#include <fmt/format.h>
 
 #include "waveq/graph/integer_import.h"
 #include "waveq/graph/npz.h"
@@ -46,7 +46,8 @@ std::vector<Tensor> read_all(const fs::path& path, std::vector<std::string>* nam
   return tensors;
 }
 
-/// Integer content of a tensor in whatever dtype a tool stored it; nothing where a value is fractional.
+/// Integer content of a tensor in whatever dtype a tool stored it; nothing where a value is
+/// fractional.
 std::optional<std::vector<std::int64_t>> integers(const Tensor& t) {
   if (t.dtype() != DType::f32) return to_int64(t);
   std::vector<std::int64_t> out;
@@ -57,17 +58,21 @@ std::optional<std::vector<std::int64_t>> integers(const Tensor& t) {
   return out;
 }
 
-/// The tensor for a graph input: right type and shape, from an array of the same number of elements.
+/// The tensor for a graph input: right type and shape, from an array of the same number of
+/// elements.
 Tensor input_tensor(const Value& value, const Tensor& array, bool integer_network) {
   if (array.size() != element_count(value.type.shape))
     throw Error(ErrorCode::data, fmt::format("input '{}'", value.name),
-                fmt::format("the network wants {}, inputs.npz has {}", to_string(value.type), to_string(array.type())));
+                fmt::format("the network wants {}, inputs.npz has {}", to_string(value.type),
+                            to_string(array.type())));
   const Tensor shaped = array.reshaped(value.type.shape);
   if (integer_network) return to_integer_tensor(shaped, value.type.dtype, value.name);
   return cast(shaped, value.type.dtype);
 }
 
-std::optional<Mismatch> first_difference(const std::string& name, const Shape& shape, const std::vector<std::int64_t>& expected, const std::vector<std::int64_t>& got) {
+std::optional<Mismatch> first_difference(const std::string& name, const Shape& shape,
+                                         const std::vector<std::int64_t>& expected,
+                                         const std::vector<std::int64_t>& got) {
   Mismatch m;
   m.tensor = name;
   m.elements = static_cast<std::int64_t>(expected.size());
@@ -87,19 +92,28 @@ std::optional<Mismatch> first_difference(const std::string& name, const Shape& s
 void check(VerifyReport& report, const std::string& name, const Tensor& got, const Tensor& golden) {
   ++report.tensors;
   if (got.size() != golden.size())
-    throw Error(ErrorCode::data, fmt::format("tensor '{}'", name), fmt::format("the network computes {}, the golden file has {}", to_string(got.type()), to_string(golden.type())));
+    throw Error(ErrorCode::data, fmt::format("tensor '{}'", name),
+                fmt::format("the network computes {}, the golden file has {}",
+                            to_string(got.type()), to_string(golden.type())));
   if (got.dtype() != DType::f32) {
     const auto expected = integers(golden);
-    if (!expected) throw Error(ErrorCode::data, fmt::format("tensor '{}'", name), "its golden values are not integers");
-    if (auto m = first_difference(name, got.shape(), *expected, to_int64(got))) report.mismatches.push_back(std::move(*m));
+    if (!expected)
+      throw Error(ErrorCode::data, fmt::format("tensor '{}'", name),
+                  "its golden values are not integers");
+    if (auto m = first_difference(name, got.shape(), *expected, to_int64(got)))
+      report.mismatches.push_back(std::move(*m));
     return;
   }
   const std::vector<double> a = to_double(golden), b = to_double(got);
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (std::abs(a[i] - b[i]) <= kFloatTolerance) continue;
     // What no integer is (NaN) becomes 0, what is beyond int64 its end.
-    const auto whole = [](double v) { return std::isnan(v) ? std::int64_t{0} : static_cast<std::int64_t>(std::clamp(v, -9.0e18, 9.0e18)); };
-    report.mismatches.push_back({name, index_of(static_cast<std::int64_t>(i), got.shape()), whole(a[i]), whole(b[i]), 1, got.size()});
+    const auto whole = [](double v) {
+      return std::isnan(v) ? std::int64_t{0}
+                           : static_cast<std::int64_t>(std::clamp(v, -9.0e18, 9.0e18));
+    };
+    report.mismatches.push_back({name, index_of(static_cast<std::int64_t>(i), got.shape()),
+                                 whole(a[i]), whole(b[i]), 1, got.size()});
     return;
   }
 }
@@ -109,7 +123,8 @@ std::map<std::string, std::pair<std::string, Tensor>> activations_of(const fs::p
   std::map<std::string, std::pair<std::string, Tensor>> out;
   std::vector<std::string> names;
   std::vector<Tensor> tensors = read_all(path, &names);
-  for (std::size_t i = 0; i < names.size(); ++i) out.insert_or_assign(plain_name(names[i]), std::pair{names[i], std::move(tensors[i])});
+  for (std::size_t i = 0; i < names.size(); ++i)
+    out.insert_or_assign(plain_name(names[i]), std::pair{names[i], std::move(tensors[i])});
   return out;
 }
 
@@ -131,7 +146,9 @@ VerifyReport verify_folder(const fs::path& dir, const VerifyOptions& options) {
   for (ValueId in : graph.inputs()) {
     const Value& value = graph.value(in);
     if (inputs.size() >= arrays.size())
-      throw Error(ErrorCode::data, (dir / "inputs.npz").string(), fmt::format("has {} arrays, the network has more inputs ('{}')", arrays.size(), value.name));
+      throw Error(ErrorCode::data, (dir / "inputs.npz").string(),
+                  fmt::format("has {} arrays, the network has more inputs ('{}')", arrays.size(),
+                              value.name));
     inputs.push_back(input_tensor(value, arrays[inputs.size()], integer_network));
   }
   std::map<std::string, std::pair<std::string, Tensor>> golden;
@@ -150,7 +167,9 @@ VerifyReport verify_folder(const fs::path& dir, const VerifyOptions& options) {
 
   const std::vector<Tensor> expected = read_all(dir / "outputs.npz");
   if (expected.size() != outputs.size())
-    throw Error(ErrorCode::data, (dir / "outputs.npz").string(), fmt::format("has {} arrays, the network has {} outputs", expected.size(), outputs.size()));
+    throw Error(
+        ErrorCode::data, (dir / "outputs.npz").string(),
+        fmt::format("has {} arrays, the network has {} outputs", expected.size(), outputs.size()));
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     check(report, graph.value(graph.outputs()[i]).name, outputs[i], expected[i]);
     ++report.outputs;

@@ -1,7 +1,7 @@
-#include <cmath>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include <cmath>
 
 #include "waveq/graph/graph.h"
 
@@ -10,7 +10,8 @@ namespace waveq {
 namespace {
 
 [[noreturn]] void wrong_kind(std::string_view name, std::string_view wanted) {
-  throw Error(ErrorCode::parse, fmt::format("attribute '{}'", name), fmt::format("is not {}", wanted));
+  throw Error(ErrorCode::parse, fmt::format("attribute '{}'", name),
+              fmt::format("is not {}", wanted));
 }
 
 std::optional<std::int64_t> integral(double x) {
@@ -21,8 +22,10 @@ std::optional<std::int64_t> integral(double x) {
 std::optional<std::int64_t> as_int(const Attr& attr) {
   if (const auto* i = std::get_if<std::int64_t>(&attr)) return *i;
   if (const auto* d = std::get_if<double>(&attr)) return integral(*d);
-  if (const auto* v = std::get_if<std::vector<std::int64_t>>(&attr); v && v->size() == 1) return v->front();
-  if (const auto* t = std::get_if<Tensor>(&attr); t && t->size() == 1) return integral(to_double(*t).front());
+  if (const auto* v = std::get_if<std::vector<std::int64_t>>(&attr); v && v->size() == 1)
+    return v->front();
+  if (const auto* t = std::get_if<Tensor>(&attr); t && t->size() == 1)
+    return integral(to_double(*t).front());
   return std::nullopt;
 }
 
@@ -60,7 +63,8 @@ std::string Attrs::get_string(std::string_view name, std::string_view fallback) 
   wrong_kind(name, "a string");
 }
 
-std::vector<std::int64_t> Attrs::get_ints(std::string_view name, std::vector<std::int64_t> fallback) const {
+std::vector<std::int64_t> Attrs::get_ints(std::string_view name,
+                                          std::vector<std::int64_t> fallback) const {
   const Attr* attr = find(name);
   if (!attr) return fallback;
   if (const auto* v = std::get_if<std::vector<std::int64_t>>(attr)) return *v;

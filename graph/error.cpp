@@ -4,16 +4,26 @@ namespace waveq {
 
 std::string_view to_string(ErrorCode code) {
   switch (code) {
-    case ErrorCode::invalid_argument: return "invalid_argument";
-    case ErrorCode::io: return "io";
-    case ErrorCode::parse: return "parse";
-    case ErrorCode::unsupported: return "unsupported";
-    case ErrorCode::shape: return "shape";
-    case ErrorCode::data: return "data";
-    case ErrorCode::not_integer: return "not_integer";
-    case ErrorCode::overflow: return "overflow";
-    case ErrorCode::mismatch: return "mismatch";
-    case ErrorCode::internal: return "internal";
+    case ErrorCode::invalid_argument:
+      return "invalid_argument";
+    case ErrorCode::io:
+      return "io";
+    case ErrorCode::parse:
+      return "parse";
+    case ErrorCode::unsupported:
+      return "unsupported";
+    case ErrorCode::shape:
+      return "shape";
+    case ErrorCode::data:
+      return "data";
+    case ErrorCode::not_integer:
+      return "not_integer";
+    case ErrorCode::overflow:
+      return "overflow";
+    case ErrorCode::mismatch:
+      return "mismatch";
+    case ErrorCode::internal:
+      return "internal";
   }
   return "internal";
 }

@@ -1,8 +1,8 @@
 #include "waveq/graph/executor.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 namespace waveq {
 
@@ -35,7 +35,8 @@ Plan::Plan(const Graph& graph, bool keep_all) : graph_(&graph), slot_(graph.valu
   const auto assign = [&](ValueId id) {
     const TensorType& type = graph.value(id).type;
     if (!type.known())
-      throw Error(ErrorCode::unsupported, fmt::format("tensor '{}'", graph.value(id).name), "has no known type",
+      throw Error(ErrorCode::unsupported, fmt::format("tensor '{}'", graph.value(id).name),
+                  "has no known type",
                   "an operator in front of it is unknown; `waveq inspect` lists it");
     const std::size_t bytes = Tensor::borrow(type.dtype, type.shape, nullptr).byte_size();
     // Best fit among free buffers, else grow the largest free one, else a new one.
@@ -45,7 +46,8 @@ Plan::Plan(const Graph& graph, bool keep_all) : graph_(&graph), slot_(graph.valu
         best = slot;
         continue;
       }
-      const std::size_t a = slot_bytes_[static_cast<std::size_t>(slot)], b = slot_bytes_[static_cast<std::size_t>(best)];
+      const std::size_t a = slot_bytes_[static_cast<std::size_t>(slot)],
+                        b = slot_bytes_[static_cast<std::size_t>(best)];
       const bool a_fits = a >= bytes, b_fits = b >= bytes;
       if (a_fits != b_fits ? a_fits : (a_fits ? a < b : a > b)) best = slot;
     }
@@ -74,7 +76,8 @@ Plan::Plan(const Graph& graph, bool keep_all) : graph_(&graph), slot_(graph.valu
     touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
     for (ValueId v : touched) {
       if (!v.valid() || slot_[static_cast<std::size_t>(v.index)] < 0) continue;
-      if (last_use[static_cast<std::size_t>(v.index)] <= step) free_slots.push_back(slot_[static_cast<std::size_t>(v.index)]);
+      if (last_use[static_cast<std::size_t>(v.index)] <= step)
+        free_slots.push_back(slot_[static_cast<std::size_t>(v.index)]);
     }
   }
 }
@@ -85,39 +88,49 @@ std::size_t Plan::buffer_bytes() const {
   return total;
 }
 
-Executor::Executor(const Graph& graph, Overflow overflow) : Executor(std::make_shared<const Plan>(graph), overflow) {}
+Executor::Executor(const Graph& graph, Overflow overflow)
+    : Executor(std::make_shared<const Plan>(graph), overflow) {}
 
-Executor::Executor(std::shared_ptr<const Plan> plan, Overflow overflow) : plan_(std::move(plan)), overflow_(overflow) {
+Executor::Executor(std::shared_ptr<const Plan> plan, Overflow overflow)
+    : plan_(std::move(plan)), overflow_(overflow) {
   const Graph& graph = plan_->graph();
-  for (std::size_t bytes : plan_->slot_bytes_) buffers_.push_back(std::make_unique<std::byte[]>(std::max<std::size_t>(bytes, 1)));
+  for (std::size_t bytes : plan_->slot_bytes_)
+    buffers_.push_back(std::make_unique<std::byte[]>(std::max<std::size_t>(bytes, 1)));
   values_.resize(graph.value_count());
   for (std::size_t i = 0; i < values_.size(); ++i) {
     const Value& value = graph.value({static_cast<std::int32_t>(i)});
     if (value.constant)
       // Read-only by construction: operators write to outputs alone.
-      values_[i] = Tensor::borrow(value.type.dtype, value.type.shape, const_cast<std::byte*>(value.constant->bytes().data()));
+      values_[i] = Tensor::borrow(value.type.dtype, value.type.shape,
+                                  const_cast<std::byte*>(value.constant->bytes().data()));
     else if (plan_->slot_[i] >= 0)
-      values_[i] = Tensor::borrow(value.type.dtype, value.type.shape, buffers_[static_cast<std::size_t>(plan_->slot_[i])].get());
+      values_[i] = Tensor::borrow(value.type.dtype, value.type.shape,
+                                  buffers_[static_cast<std::size_t>(plan_->slot_[i])].get());
   }
   for (const Plan::Step& step : plan_->steps_) {
     const Node& node = graph.node(step.node);
     auto& ins = inputs_.emplace_back();
-    for (ValueId in : node.inputs) ins.push_back(in.valid() ? &values_[static_cast<std::size_t>(in.index)] : nullptr);
+    for (ValueId in : node.inputs)
+      ins.push_back(in.valid() ? &values_[static_cast<std::size_t>(in.index)] : nullptr);
     auto& outs = outputs_.emplace_back();
-    for (ValueId out : node.outputs) outs.push_back(out.valid() ? &values_[static_cast<std::size_t>(out.index)] : nullptr);
+    for (ValueId out : node.outputs)
+      outs.push_back(out.valid() ? &values_[static_cast<std::size_t>(out.index)] : nullptr);
   }
 }
 
 std::vector<Tensor> Executor::run(std::span<const Tensor> inputs, const Visitor& visit) {
   const Graph& graph = plan_->graph();
   if (inputs.size() != graph.inputs().size())
-    throw Error(ErrorCode::data, graph.name, fmt::format("{} inputs given, the network has {}", inputs.size(), graph.inputs().size()));
+    throw Error(
+        ErrorCode::data, graph.name,
+        fmt::format("{} inputs given, the network has {}", inputs.size(), graph.inputs().size()));
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const ValueId id = graph.inputs()[i];
     const Value& value = graph.value(id);
     if (inputs[i].type() != value.type)
       throw Error(ErrorCode::data, fmt::format("input '{}'", value.name),
-                  fmt::format("got {}, the network wants {}", to_string(inputs[i].type()), to_string(value.type)));
+                  fmt::format("got {}, the network wants {}", to_string(inputs[i].type()),
+                              to_string(value.type)));
     Tensor& slot = values_[static_cast<std::size_t>(id.index)];
     std::ranges::copy(inputs[i].bytes(), slot.bytes().begin());
     if (visit) visit(id, slot);
@@ -131,11 +144,13 @@ std::vector<Tensor> Executor::run(std::span<const Tensor> inputs, const Visitor&
       if (out.valid()) visit(out, values_[static_cast<std::size_t>(out.index)]);
   }
   std::vector<Tensor> results;
-  for (ValueId out : graph.outputs()) results.push_back(values_[static_cast<std::size_t>(out.index)]);
+  for (ValueId out : graph.outputs())
+    results.push_back(values_[static_cast<std::size_t>(out.index)]);
   return results;
 }
 
-std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::span<const Tensor* const> inputs, Overflow overflow) {
+std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node,
+                                  std::span<const Tensor* const> inputs, Overflow overflow) {
   const OpDef& op = require_op(node);
   std::vector<TensorType> types;
   std::vector<const Tensor*> constants;
@@ -145,7 +160,8 @@ std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::spa
   }
   std::vector<Tensor> results;
   std::vector<Tensor*> outputs;
-  for (TensorType& type : op.infer(InferContext{graph, node, types, constants})) results.emplace_back(type.dtype, type.shape);
+  for (TensorType& type : op.infer(InferContext{graph, node, types, constants}))
+    results.emplace_back(type.dtype, type.shape);
   results.resize(std::max(results.size(), node.outputs.size()));
   for (std::size_t i = 0; i < results.size(); ++i) {
     // Outputs the node does not name are computed all the same where the operator wants them.

@@ -1,12 +1,12 @@
 #include "waveq/graph/file.h"
 
+#include <fmt/format.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
-
-#include <fmt/format.h>
-#include <unistd.h>
 
 #include "waveq/graph/error.h"
 
@@ -22,7 +22,8 @@ struct Closer {
 using File = std::unique_ptr<std::FILE, Closer>;
 
 [[noreturn]] void fail(const fs::path& path, std::string_view doing, int error) {
-  throw Error(ErrorCode::io, path.string(), fmt::format("cannot {}: {}", doing, std::strerror(error)),
+  throw Error(ErrorCode::io, path.string(),
+              fmt::format("cannot {}: {}", doing, std::strerror(error)),
               error == ENOENT ? "check the path" : "");
 }
 
@@ -59,9 +60,10 @@ void read_file_range(const fs::path& path, std::uint64_t offset, std::span<std::
   const auto size = fs::file_size(path, no_size);
   if (no_size) fail(path, "read", no_size.value());
   if (offset > size || out.size() > size - offset)
-    throw Error(ErrorCode::io, path.string(),
-                fmt::format("has {} bytes, but {} are wanted from offset {}", size, out.size(), offset),
-                "the file is truncated or belongs to another model");
+    throw Error(
+        ErrorCode::io, path.string(),
+        fmt::format("has {} bytes, but {} are wanted from offset {}", size, out.size(), offset),
+        "the file is truncated or belongs to another model");
   if (out.empty()) return;
   if (fseeko(file.get(), static_cast<off_t>(offset), SEEK_SET) != 0) fail(path, "seek", errno);
   if (std::fread(out.data(), 1, out.size(), file.get()) != out.size()) fail(path, "read", errno);
@@ -71,9 +73,11 @@ fs::path replaceable_file(const fs::path& wanted) {
   std::error_code ignored;
   const fs::file_status status = fs::status(wanted, ignored);
   if (fs::exists(status) && !fs::is_regular_file(status))
-    throw Error(ErrorCode::io, wanted.string(), "exists and is not a regular file", "choose another name");
+    throw Error(ErrorCode::io, wanted.string(), "exists and is not a regular file",
+                "choose another name");
   if (!fs::is_symlink(wanted, ignored)) return wanted;
-  if (!fs::exists(status)) throw Error(ErrorCode::io, wanted.string(), "is a link to nowhere", "choose another name");
+  if (!fs::exists(status))
+    throw Error(ErrorCode::io, wanted.string(), "is a link to nowhere", "choose another name");
   return fs::canonical(wanted, ignored);
 }
 

@@ -1,11 +1,11 @@
 #include "waveq/graph/graph.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <deque>
 #include <queue>
 #include <set>
-
-#include <fmt/format.h>
 
 #include "waveq/graph/infer.h"
 
@@ -30,7 +30,9 @@ const Tensor& Graph::constant(ValueId id) const {
   return *value(id).constant;
 }
 
-bool Graph::is_output(ValueId id) const { return std::ranges::find(outputs_, id) != outputs_.end(); }
+bool Graph::is_output(ValueId id) const {
+  return std::ranges::find(outputs_, id) != outputs_.end();
+}
 
 std::size_t Graph::use_count(ValueId id) const {
   return value(id).uses.size() + static_cast<std::size_t>(std::ranges::count(outputs_, id));
@@ -119,7 +121,8 @@ NodeId Graph::add_node(Node n) {
   return id;
 }
 
-ValueId Graph::emit(std::string op, std::string node_name, std::vector<ValueId> ins, Attrs attrs, std::string origin) {
+ValueId Graph::emit(std::string op, std::string node_name, std::vector<ValueId> ins, Attrs attrs,
+                    std::string origin) {
   Node n;
   n.op = std::move(op);
   n.name = node_name;
@@ -179,8 +182,8 @@ void Graph::replace_uses(ValueId from, ValueId to) {
         at(to).uses.push_back(user);
       }
   }
-  // `uses` holds one entry per slot and the loop above rewrites every slot at the node's first entry,
-  // so nothing is counted twice.
+  // `uses` holds one entry per slot and the loop above rewrites every slot at the node's first
+  // entry, so nothing is counted twice.
   for (ValueId& out : outputs_)
     if (out == from) out = to;
 }
@@ -272,8 +275,9 @@ void Graph::verify() const {
     WAVEQ_CHECK(names.insert(v.name).second);
     if (v.producer.valid()) {
       WAVEQ_CHECK(!node(v.producer).removed && !v.constant);
-      WAVEQ_CHECK(std::ranges::find(node(v.producer).outputs, ValueId{static_cast<std::int32_t>(i)}) !=
-                  node(v.producer).outputs.end());
+      WAVEQ_CHECK(
+          std::ranges::find(node(v.producer).outputs, ValueId{static_cast<std::int32_t>(i)}) !=
+          node(v.producer).outputs.end());
     }
     if (v.constant) WAVEQ_CHECK(v.constant->type() == v.type);
     std::vector<NodeId> uses = v.uses;
@@ -283,7 +287,8 @@ void Graph::verify() const {
   const std::set<ValueId> inputs(inputs_.begin(), inputs_.end());
   for (NodeId id : nodes())
     for (ValueId in : node(id).inputs)
-      if (in.valid()) WAVEQ_CHECK(value(in).producer.valid() || value(in).constant || inputs.contains(in));
+      if (in.valid())
+        WAVEQ_CHECK(value(in).producer.valid() || value(in).constant || inputs.contains(in));
   for (ValueId out : outputs_)
     WAVEQ_CHECK(value(out).producer.valid() || value(out).constant || inputs.contains(out));
   (void)topological_order();
@@ -306,7 +311,8 @@ std::string dump(const Graph& graph) {
   std::string out = "inputs " + value_names(graph.inputs(), true) + "\n";
   for (NodeId id : graph.topological_order()) {
     const Node& n = graph.node(id);
-    out += fmt::format("{} = {}({})", value_names(n.outputs, true), n.op, value_names(n.inputs, false));
+    out += fmt::format("{} = {}({})", value_names(n.outputs, true), n.op,
+                       value_names(n.inputs, false));
     if (const std::string attrs = to_string(n.attrs); !attrs.empty()) out += " " + attrs;
     out += "   # " + n.name + "\n";
   }

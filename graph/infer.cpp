@@ -26,7 +26,8 @@ std::vector<TensorType> infer_with(const Graph& graph, const Node& node, const K
   for (ValueId in : node.inputs) {
     types.push_back(in.valid() ? graph.value(in).type : TensorType{});
     const Tensor* content = graph.is_constant(in) ? graph.value(in).constant.get() : nullptr;
-    if (!content && in.valid() && known) content = (*known)[static_cast<std::size_t>(in.index)].get();
+    if (!content && in.valid() && known)
+      content = (*known)[static_cast<std::size_t>(in.index)].get();
     constants.push_back(content);
   }
   try {
@@ -44,7 +45,8 @@ void fold(const Graph& graph, const Node& node, Known& known) {
   for (ValueId in : node.inputs) {
     const Tensor* content = nullptr;
     if (in.valid()) {
-      content = graph.is_constant(in) ? graph.value(in).constant.get() : known[static_cast<std::size_t>(in.index)].get();
+      content = graph.is_constant(in) ? graph.value(in).constant.get()
+                                      : known[static_cast<std::size_t>(in.index)].get();
       // Shape needs the type of its input only, which is static.
       if (!content && node.op != "Shape" && node.op != "Size") return;
     }
@@ -63,16 +65,20 @@ void fold(const Graph& graph, const Node& node, Known& known) {
   try {
     results = evaluate_node(graph, node, inputs);
   } catch (const Error&) {
-    return;  // not computable ahead of time (an overflow, say): whoever evaluates the network decides
+    return;  // not computable ahead of time (an overflow, say): whoever evaluates the network
+             // decides
   }
   for (std::size_t i = 0; i < node.outputs.size(); ++i)
     if (node.outputs[i].valid())
-      known[static_cast<std::size_t>(node.outputs[i].index)] = std::make_unique<Tensor>(std::move(results[i]));
+      known[static_cast<std::size_t>(node.outputs[i].index)] =
+          std::make_unique<Tensor>(std::move(results[i]));
 }
 
 }  // namespace
 
-std::vector<TensorType> infer_node(const Graph& graph, const Node& node) { return infer_with(graph, node, nullptr); }
+std::vector<TensorType> infer_node(const Graph& graph, const Node& node) {
+  return infer_with(graph, node, nullptr);
+}
 
 void infer_types(Graph& graph, const InferOptions& options) {
   Known known(graph.value_count());
@@ -84,8 +90,9 @@ void infer_types(Graph& graph, const InferOptions& options) {
     if ((unknown_op || unknown_input) && options.allow_unknown) continue;
     const std::vector<TensorType> types = infer_with(graph, node, &known);
     if (types.size() < node.outputs.size())
-      throw Error(ErrorCode::shape, fmt::format("{} '{}'", node.op, node.name),
-                  fmt::format("has {} outputs, the operator gives {}", node.outputs.size(), types.size()));
+      throw Error(
+          ErrorCode::shape, fmt::format("{} '{}'", node.op, node.name),
+          fmt::format("has {} outputs, the operator gives {}", node.outputs.size(), types.size()));
     for (std::size_t i = 0; i < node.outputs.size(); ++i)
       if (node.outputs[i].valid()) graph.set_type(node.outputs[i], types[i]);
     fold(graph, node, known);

@@ -1,41 +1,55 @@
 #include "waveq/graph/tensor.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 namespace waveq {
 
 std::string_view to_string(DType dtype) {
   switch (dtype) {
-    case DType::undefined: return "undefined";
-    case DType::f32: return "f32";
-    case DType::i8: return "i8";
-    case DType::u8: return "u8";
-    case DType::i16: return "i16";
-    case DType::u16: return "u16";
-    case DType::i32: return "i32";
-    case DType::i64: return "i64";
-    case DType::boolean: return "bool";
+    case DType::undefined:
+      return "undefined";
+    case DType::f32:
+      return "f32";
+    case DType::i8:
+      return "i8";
+    case DType::u8:
+      return "u8";
+    case DType::i16:
+      return "i16";
+    case DType::u16:
+      return "u16";
+    case DType::i32:
+      return "i32";
+    case DType::i64:
+      return "i64";
+    case DType::boolean:
+      return "bool";
   }
   return "undefined";
 }
 
 std::size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::undefined: return 0;
+    case DType::undefined:
+      return 0;
     case DType::i8:
     case DType::u8:
-    case DType::boolean: return 1;
+    case DType::boolean:
+      return 1;
     case DType::i16:
-    case DType::u16: return 2;
+    case DType::u16:
+      return 2;
     case DType::f32:
-    case DType::i32: return 4;
-    case DType::i64: return 8;
+    case DType::i32:
+      return 4;
+    case DType::i64:
+      return 8;
   }
   return 0;
 }
@@ -45,11 +59,13 @@ bool is_integer(DType dtype) {
 }
 
 std::int64_t lowest(DType dtype) {
-  return visit_integer(dtype, [](auto t) -> std::int64_t { return std::numeric_limits<decltype(t)>::min(); });
+  return visit_integer(
+      dtype, [](auto t) -> std::int64_t { return std::numeric_limits<decltype(t)>::min(); });
 }
 
 std::int64_t highest(DType dtype) {
-  return visit_integer(dtype, [](auto t) -> std::int64_t { return std::numeric_limits<decltype(t)>::max(); });
+  return visit_integer(
+      dtype, [](auto t) -> std::int64_t { return std::numeric_limits<decltype(t)>::max(); });
 }
 
 std::int64_t element_count(const Shape& shape) {
@@ -64,7 +80,8 @@ std::int64_t element_count(const Shape& shape) {
 std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ",")); }
 
 std::string to_string(const TensorType& type) {
-  return type.known() ? fmt::format("{}{}", to_string(type.dtype), to_string(type.shape)) : "unknown";
+  return type.known() ? fmt::format("{}{}", to_string(type.dtype), to_string(type.shape))
+                      : "unknown";
 }
 
 Shape broadcast(const Shape& a, const Shape& b, std::string_view where) {
@@ -93,7 +110,8 @@ std::vector<std::int64_t> strides_of(const Shape& shape) {
 std::int64_t normalize_axis(std::int64_t axis, std::size_t rank, std::string_view where) {
   const auto r = static_cast<std::int64_t>(rank);
   if (axis < -r || axis >= r)
-    throw Error(ErrorCode::shape, std::string(where), fmt::format("axis {} is outside rank {}", axis, rank));
+    throw Error(ErrorCode::shape, std::string(where),
+                fmt::format("axis {} is outside rank {}", axis, rank));
   return axis < 0 ? axis + r : axis;
 }
 
@@ -102,7 +120,8 @@ namespace {
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 33;
 }  // namespace
 
-Tensor::Tensor(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)), count_(element_count(shape_)) {
+Tensor::Tensor(DType dtype, Shape shape)
+    : dtype_(dtype), shape_(std::move(shape)), count_(element_count(shape_)) {
   if (count_ > kMaxElements)
     throw Error(ErrorCode::shape, to_string(shape_), "tensor is larger than waveq handles");
   owned_ = std::make_unique<std::byte[]>(std::max<std::size_t>(byte_size(), 1));
@@ -118,7 +137,8 @@ Tensor Tensor::borrow(DType dtype, Shape shape, std::byte* bytes) {
   return t;
 }
 
-Tensor::Tensor(const Tensor& other) : dtype_(other.dtype_), shape_(other.shape_), count_(other.count_) {
+Tensor::Tensor(const Tensor& other)
+    : dtype_(other.dtype_), shape_(other.shape_), count_(other.count_) {
   if (!other.data_) return;
   owned_ = std::make_unique<std::byte[]>(std::max<std::size_t>(byte_size(), 1));
   data_ = owned_.get();
@@ -166,7 +186,8 @@ To convert(From value) {
     return value != From{};
   } else if constexpr (std::is_same_v<From, float> && std::is_integral_v<To>) {
     if (std::isnan(value)) return 0;
-    // 2^(bits) bounds are exact in double, so the comparison decides before the conversion could overflow.
+    // 2^(bits) bounds are exact in double, so the comparison decides before the conversion could
+    // overflow.
     const double x = std::trunc(static_cast<double>(value));
     constexpr double low = static_cast<double>(std::numeric_limits<To>::min());
     constexpr double past = 2.0 * static_cast<double>(std::numeric_limits<To>::max() / 2 + 1);

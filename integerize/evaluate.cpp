@@ -21,7 +21,8 @@ double decibel(double signal, double noise) {
 
 std::vector<Tensor> quantize_inputs(const Graph& graph, const std::vector<Tensor>& inputs) {
   std::vector<Tensor> out;
-  for (std::size_t i = 0; i < inputs.size(); ++i) out.push_back(quantize_tensor(inputs[i], *graph.value(graph.inputs()[i]).quant));
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    out.push_back(quantize_tensor(inputs[i], *graph.value(graph.inputs()[i]).quant));
   return out;
 }
 
@@ -41,7 +42,8 @@ struct SampleResult {
   bool agrees = false, float_right = false, integer_right = false;
 };
 
-SampleResult measure(const Graph& integer_graph, const std::vector<Tensor>& real, const std::vector<Tensor>& codes, const std::optional<std::int64_t>& label) {
+SampleResult measure(const Graph& integer_graph, const std::vector<Tensor>& real,
+                     const std::vector<Tensor>& codes, const std::optional<std::int64_t>& label) {
   SampleResult r;
   for (std::size_t o = 0; o < real.size(); ++o) {
     const QuantParams& q = *integer_graph.value(integer_graph.outputs()[o]).quant;
@@ -106,12 +108,16 @@ Tensor quantize_tensor(const Tensor& real, const QuantParams& params) {
     const auto x = real.as<float>();
     const auto q = out.as<decltype(t)>();
     for (std::size_t i = 0; i < x.size(); ++i)
-      q[i] = static_cast<decltype(t)>(std::clamp(std::round(static_cast<double>(x[i]) / params.scale) + static_cast<double>(params.zero_point), lo, hi));
+      q[i] =
+          static_cast<decltype(t)>(std::clamp(std::round(static_cast<double>(x[i]) / params.scale) +
+                                                  static_cast<double>(params.zero_point),
+                                              lo, hi));
   });
   return out;
 }
 
-Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data, unsigned threads, const Progress& progress) {
+Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data,
+                  unsigned threads, const Progress& progress) {
   data.rewind();
   const auto float_plan = std::make_shared<const Plan>(float_graph);
   const auto integer_plan = std::make_shared<const Plan>(integer_graph);
@@ -147,7 +153,9 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset&
   return summarize(results, data.has_labels());
 }
 
-std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network, Dataset& data, std::size_t limit, const Progress& progress) {
+std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,
+                                          Dataset& data, std::size_t limit,
+                                          const Progress& progress) {
   data.rewind();
   struct Sums {
     double signal = 0, noise = 0, saturated = 0, count = 0;
@@ -172,7 +180,8 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
   const std::size_t total = std::min<std::size_t>(limit, data.size());
   for (std::size_t n = 0; n < total && data.next(sample); ++n) {
     float_run.run(sample.inputs, [&](ValueId id, const Tensor& t) {
-      for (auto [it, end] = by_float.equal_range(id); it != end; ++it) real[it->second] = to_double(t);
+      for (auto [it, end] = by_float.equal_range(id); it != end; ++it)
+        real[it->second] = to_double(t);
     });
     integer_run.run(quantize_inputs(g, sample.inputs), [&](ValueId id, const Tensor& t) {
       for (auto [it, end] = by_integer.equal_range(id); it != end; ++it) {
@@ -183,7 +192,8 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
           const double x = real[it->second][k], error = x - out[it->second].scale * codes[k];
           s.signal += x * x;
           s.noise += error * error;
-          s.saturated += codes[k] >= static_cast<double>(q.hi()) || (q.is_signed && codes[k] <= static_cast<double>(q.lo()));
+          s.saturated += codes[k] >= static_cast<double>(q.hi()) ||
+                         (q.is_signed && codes[k] <= static_cast<double>(q.lo()));
           s.count += 1;
         }
       }

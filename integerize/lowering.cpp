@@ -1,11 +1,11 @@
 #include "lowering.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "waveq/graph/op.h"
 
@@ -15,18 +15,24 @@ namespace {
 
 std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, node.name); }
 
-// Two scales that differ by less than this are the same scale, reached on two ways through double arithmetic.
+// Two scales that differ by less than this are the same scale, reached on two ways through double
+// arithmetic.
 constexpr double kSameScale = 1e-9;
-// A scale this much coarser than the accumulator's leaves its requant a multiplier below the divisor.
+// A scale this much coarser than the accumulator's leaves its requant a multiplier below the
+// divisor.
 constexpr double kAboveOne = 1.0 + 1.0 / 64;
 bool same_scale(double a, double b) { return std::abs(a - b) <= kSameScale * std::max(a, b); }
 
 }  // namespace
 
 Lowering::Lowering(const Graph& source, RangeLookup ranges, IntegerizeOptions options)
-    : source_(source), ranges_(std::move(ranges)), options_(std::move(options)), quantizer_(make_quantizer(options_.quantizer)) {
+    : source_(source),
+      ranges_(std::move(ranges)),
+      options_(std::move(options)),
+      quantizer_(make_quantizer(options_.quantizer)) {
   out_.name = source.name;
-  // The dialect's attribute forms are those of opset 9 to 11 (deeploy-dialect.md 2); Pad's end with 10.
+  // The dialect's attribute forms are those of opset 9 to 11 (deeploy-dialect.md 2); Pad's end
+  // with 10.
   out_.opset = 10;
 }
 
@@ -44,13 +50,15 @@ QuantParams Lowering::choose(Range range, Signedness signedness) const {
 
 Range Lowering::range(ValueId value, Signedness signedness) const {
   const std::string& name = source_.value(value).name;
-  if (const auto found = ranges_(name, QuantSpec{options_.activation_levels, signedness})) return *found;
+  if (const auto found = ranges_(name, QuantSpec{options_.activation_levels, signedness}))
+    return *found;
   throw Error(ErrorCode::data, fmt::format("tensor '{}'", name), "no range was recorded for it",
               "calibrate this model, with the same rewrites, and pass that table");
 }
 
 std::string Lowering::name_for(ValueId value, std::string_view suffix) const {
-  // Deeploy keeps letters, digits and underscores and deletes the rest; distinct names must stay distinct.
+  // Deeploy keeps letters, digits and underscores and deletes the rest; distinct names must stay
+  // distinct.
   std::string name = source_.value(value).name;
   for (char& c : name)
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
@@ -58,12 +66,16 @@ std::string Lowering::name_for(ValueId value, std::string_view suffix) const {
   return (first == std::string::npos ? std::string("t") : name.substr(first)) + std::string(suffix);
 }
 
-ValueId Lowering::emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs, const std::string& origin) {
-  const std::string& from = !origin.empty() ? origin : node_ ? (node_->origin.empty() ? node_->name : node_->origin) : name;
+ValueId Lowering::emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs,
+                       Attrs attrs, const std::string& origin) {
+  const std::string& from = !origin.empty() ? origin
+                            : node_         ? (node_->origin.empty() ? node_->name : node_->origin)
+                                            : name;
   return out_.emit(op, name, std::move(inputs), std::move(attrs), from);
 }
 
-ValueId Lowering::transpose(ValueId x, const std::vector<std::int64_t>& perm, const std::string& name) {
+ValueId Lowering::transpose(ValueId x, const std::vector<std::int64_t>& perm,
+                            const std::string& name) {
   const auto key = std::pair{x, perm};
   if (const auto it = transposes_.find(key); it != transposes_.end()) return it->second;
   Attrs attrs;
@@ -72,10 +84,13 @@ ValueId Lowering::transpose(ValueId x, const std::vector<std::int64_t>& perm, co
 }
 
 ValueId Lowering::constant_i64(const std::string& name, const std::vector<std::int64_t>& values) {
-  return out_.add_constant(name, Tensor::from<std::int64_t>({static_cast<std::int64_t>(values.size())}, values));
+  return out_.add_constant(
+      name, Tensor::from<std::int64_t>({static_cast<std::int64_t>(values.size())}, values));
 }
 
-void Lowering::define(ValueId value, Quantity quantity) { quantities_[value] = std::move(quantity); }
+void Lowering::define(ValueId value, Quantity quantity) {
+  quantities_[value] = std::move(quantity);
+}
 
 void Lowering::define(ValueId value, const Activation& activation) {
   Quantity q;
@@ -83,14 +98,17 @@ void Lowering::define(ValueId value, const Activation& activation) {
   q.scale = {activation.quant.scale};
   quantities_[value] = q;
   activations_[{value, activation.quant.is_signed, 0.0}] = activation;
-  correspondences_.push_back({source_.value(value).name, out_.value(activation.id).name, activation.quant.scale});
+  correspondences_.push_back(
+      {source_.value(value).name, out_.value(activation.id).name, activation.quant.scale});
 }
 
 const Quantity& Lowering::quantity(ValueId value) {
   const auto it = quantities_.find(value);
   if (it == quantities_.end())
-    refuse(source_.is_constant(value) ? fmt::format("operand '{}' is a constant where an activation is needed", source_.value(value).name)
-                                      : fmt::format("operand '{}' has no integer form", source_.value(value).name));
+    refuse(source_.is_constant(value)
+               ? fmt::format("operand '{}' is a constant where an activation is needed",
+                             source_.value(value).name)
+               : fmt::format("operand '{}' has no integer form", source_.value(value).name));
   return it->second;
 }
 
@@ -115,7 +133,8 @@ Quantity Lowering::accumulator(ValueId value) {
 Activation Lowering::activation(ValueId value) {
   const Quantity& q = quantity(value);
   for (bool is_signed : {true, false})
-    if (const auto it = activations_.find({value, is_signed, 0.0}); it != activations_.end()) return it->second;
+    if (const auto it = activations_.find({value, is_signed, 0.0}); it != activations_.end())
+      return it->second;
   Range r = range(value, q.relu ? Signedness::unsigned_ : Signedness::automatic);
   if (q.relu) r.lo = std::max(r.lo, 0.0);
   if (q.upper > 0) r.hi = std::min(r.hi, q.upper);
@@ -133,7 +152,8 @@ double Lowering::signed_scale(ValueId value) {
   return std::max(scale, least_scale(q));
 }
 
-/// A requant cannot multiply by 1 or more: no tensor made from a quantity is finer than its coarsest channel.
+/// A requant cannot multiply by 1 or more: no tensor made from a quantity is finer than its
+/// coarsest channel.
 double Lowering::least_scale(const Quantity& q) const {
   double least = 0;
   if (!q.linear) {
@@ -149,24 +169,31 @@ double Lowering::least_scale(const Quantity& q) const {
 }
 
 Activation Lowering::signed_activation(ValueId value, double least_scale) {
-  if (const auto it = activations_.find({value, true, 0.0}); it != activations_.end() && it->second.quant.scale >= least_scale) return it->second;
+  if (const auto it = activations_.find({value, true, 0.0});
+      it != activations_.end() && it->second.quant.scale >= least_scale)
+    return it->second;
   const double scale = std::max(signed_scale(value), least_scale);
   return signed_activation_at(value, scale);
 }
 
 Activation Lowering::signed_activation_at(ValueId value, double scale) {
   for (const double key : {0.0, scale})
-    if (const auto it = activations_.find({value, true, key}); it != activations_.end() && same_scale(it->second.quant.scale, scale)) return it->second;
+    if (const auto it = activations_.find({value, true, key});
+        it != activations_.end() && same_scale(it->second.quant.scale, scale))
+      return it->second;
   const Quantity q = quantity(value);
   Activation a;
   if (q.relu && !activations_.contains({value, false, 0.0})) {
-    // Clip at zero with an unsigned requant of the wanted scale, then reinterpret as signed by a requant
-    // that multiplies by one: one rounding in all. Codes above the signed top saturate there.
+    // Clip at zero with an unsigned requant of the wanted scale, then reinterpret as signed by a
+    // requant that multiplies by one: one rounding in all. Codes above the signed top saturate
+    // there.
     const Activation u = requantize(value, q, levels(scale, false), true);
-    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true), true, name_for(value, "_signed"));
+    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true), true,
+                       name_for(value, "_signed"));
   } else if (q.relu) {
     const Activation u = activations_.at({value, false, 0.0});
-    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true), true, name_for(value, "_signed"));
+    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true), true,
+                       name_for(value, "_signed"));
   } else {
     a = requantize(value, q, levels(scale, true), true);
   }
@@ -175,14 +202,17 @@ Activation Lowering::signed_activation_at(ValueId value, double scale) {
   return a;
 }
 
-Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed) {
+Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted,
+                                bool scale_is_fixed) {
   // An int32 tensor of one positive scale bends the output's scale by itself (requant_free).
-  const bool bends = !q.linear && q.scale.size() == 1 && q.scale.front() > 0 && size_of(out_.value(q.id).type.dtype) > 1 &&
+  const bool bends = !q.linear && q.scale.size() == 1 && q.scale.front() > 0 &&
+                     size_of(out_.value(q.id).type.dtype) > 1 &&
                      std::ranges::all_of(q.offset, [](double o) { return o == 0; });
   if (!scale_is_fixed && !bends) wanted.scale = std::max(wanted.scale, least_scale(q));
   Activation a = requantize_unclipped(value, q, wanted, scale_is_fixed);
   if (q.upper <= 0 || a.quant.is_signed) return a;
-  // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it belongs.
+  // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it
+  // belongs.
   const double top = std::floor(q.upper / a.quant.scale + 0.5);
   if (top >= static_cast<double>(a.quant.hi())) return a;
   a.quant.n_levels = std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
@@ -194,7 +224,8 @@ Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wa
   return a;
 }
 
-Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed) {
+Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
+                                          bool scale_is_fixed) {
   const std::string name = name_for(value);
   // A requant belongs to the node whose value it makes, whoever asks for it first.
   struct Restore {
@@ -202,9 +233,11 @@ Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, Quan
     const Node* saved;
     ~Restore() { slot = saved; }
   } restore{node_, node_};
-  if (const NodeId producer = source_.value(value).producer; producer.valid()) node_ = &source_.node(producer);
+  if (const NodeId producer = source_.value(value).producer; producer.valid())
+    node_ = &source_.node(producer);
   if (q.linear && !q.linear->emitted()) return requant_linear(*q.linear, wanted, name);
-  if (q.linear && q.linear->shift > 0) return requant_again(*q.linear, wanted, scale_is_fixed, name);
+  if (q.linear && q.linear->shift > 0)
+    return requant_again(*q.linear, wanted, scale_is_fixed, name);
   const Quantity acc = [&] {
     Quantity plain = q;
     if (q.linear) {
@@ -217,25 +250,33 @@ Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, Quan
   return requant_vector(acc.id, acc.scale, acc.offset, wanted, scale_is_fixed, name);
 }
 
-Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,
-                                    const QuantParams& wanted, bool scale_is_fixed, const std::string& name) {
+Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale,
+                                    const std::vector<double>& offset, const QuantParams& wanted,
+                                    bool scale_is_fixed, const std::string& name) {
   const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
-  if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0) return requant_free(acc, scale.front(), wanted.scale, wanted.is_signed, name);
+  if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
+    return requant_free(acc, scale.front(), wanted.scale, wanted.is_signed, name);
   std::string why;
   if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
-  throw Error(ErrorCode::overflow, node_ ? place(*node_) : name, "no requant parameters are provably safe: " + why, "use fewer levels, or a wider calibration range");
+  throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
+              "no requant parameters are provably safe: " + why,
+              "use fewer levels, or a wider calibration range");
 }
 
-std::optional<Activation> Lowering::try_requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,
-                                                       const QuantParams& wanted, const std::string& name, std::string& why) {
+std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
+                                                       const std::vector<double>& scale,
+                                                       const std::vector<double>& offset,
+                                                       const QuantParams& wanted,
+                                                       const std::string& name, std::string& why) {
   std::vector<double> ratio, bias;
   std::vector<Interval> acc_bounds;
   const std::size_t sets = std::max(scale.size(), offset.size());
   for (std::size_t c = 0; c < sets; ++c) {
     const double s = scale[scale.size() > 1 ? c : 0];
     double r = s / wanted.scale;
-    // A factor of one is spelled as the largest multiplier below the divisor: no code changes, and the
-    // node is not mistaken for one that may be dropped together with its clip (deeploy-dialect.md T24).
+    // A factor of one is spelled as the largest multiplier below the divisor: no code changes, and
+    // the node is not mistaken for one that may be dropped together with its clip
+    // (deeploy-dialect.md T24).
     if (same_scale(std::abs(r), 1.0)) r = std::copysign(1.0 - std::ldexp(1.0, -16), r);
     ratio.push_back(r);
     if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
@@ -246,14 +287,18 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc, const std::v
   return emit_requant(acc, *choice, wanted, name);
 }
 
-Activation Lowering::requant_free(ValueId acc, double acc_scale, double wanted_scale, bool is_signed, const std::string& name) {
+Activation Lowering::requant_free(ValueId acc, double acc_scale, double wanted_scale,
+                                  bool is_signed, const std::string& name) {
   RequantLimits limits = options_.requant;
   limits.free_scale = true;
   std::string why;
   double ratio = acc_scale / wanted_scale;
   if (same_scale(ratio, 1.0)) ratio = 1.0 - std::ldexp(1.0, -16);
   const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
-  if (!choice) throw Error(ErrorCode::overflow, node_ ? place(*node_) : name, "no requant parameters are provably safe: " + why, "use fewer levels, or a wider calibration range");
+  if (!choice)
+    throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
+                "no requant parameters are provably safe: " + why,
+                "use fewer levels, or a wider calibration range");
   RequantChoice all;
   all.mul = {choice->mul};
   all.add = {0};
@@ -261,16 +306,20 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, double wanted_s
   return emit_requant(acc, all, levels(choice->output_scale(acc_scale), is_signed), name);
 }
 
-Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice, const QuantParams& quant, const std::string& name) {
-  // Parameters of channel c sit at index c of axis 1: [C,1,...] against [1,C,...], [C] for a matrix.
+Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice,
+                                  const QuantParams& quant, const std::string& name) {
+  // Parameters of channel c sit at index c of axis 1: [C,1,...] against [1,C,...], [C] for a
+  // matrix.
   Shape shape;
   if (choice.mul.size() > 1) {
     const std::size_t rank = out_.value(acc).type.shape.size();
     shape.assign(std::max<std::size_t>(rank, 2) - 1, 1);
     shape.front() = static_cast<std::int64_t>(choice.mul.size());
   }
-  const ValueId mul = out_.add_constant(name + "_mul", Tensor::from<std::int32_t>(shape, choice.mul));
-  const ValueId add = out_.add_constant(name + "_add", Tensor::from<std::int32_t>(shape, choice.add));
+  const ValueId mul =
+      out_.add_constant(name + "_mul", Tensor::from<std::int32_t>(shape, choice.mul));
+  const ValueId add =
+      out_.add_constant(name + "_add", Tensor::from<std::int32_t>(shape, choice.add));
   Attrs attrs;
   attrs.set("div", std::int64_t{1} << choice.shift);
   attrs.set("n_levels_out", quant.n_levels);
@@ -285,7 +334,8 @@ IntegerNetwork Lowering::run() {
     if (source_.is_constant(in)) continue;
     const Value& value = source_.value(in);
     if (value.type.dtype != DType::f32)
-      throw Error(ErrorCode::unsupported, fmt::format("input '{}'", value.name), fmt::format("is {}, not a float tensor", to_string(value.type)));
+      throw Error(ErrorCode::unsupported, fmt::format("input '{}'", value.name),
+                  fmt::format("is {}, not a float tensor", to_string(value.type)));
     const QuantParams quant = choose(range(in), Signedness::automatic);
     const ValueId id = out_.add_input(value.name, {quant.storage(), value.type.shape});
     out_.set_quant(id, quant);
@@ -295,25 +345,34 @@ IntegerNetwork Lowering::run() {
   refuse_constant_outputs();
   if (!refusals_.empty()) return {};
   for (ValueId out : source_.outputs()) {
-    node_ = source_.value(out).producer.valid() ? &source_.node(source_.value(out).producer) : nullptr;
+    node_ =
+        source_.value(out).producer.valid() ? &source_.node(source_.value(out).producer) : nullptr;
     out_.add_output(separate_output(out, activation(out)).id);
   }
   out_.remove_dead_nodes();
   return {std::move(out_), std::move(correspondences_)};
 }
 
-/// A network output is a tensor of its own, made by a node, that says itself what it means. An input, a second
-/// output of the same value and a tensor that a constant factor gave another scale get a requant by one.
+/// A network output is a tensor of its own, made by a node, that says itself what it means. An
+/// input, a second output of the same value, a tensor that a constant factor gave another scale and
+/// one that only regroups another (the consumer makes it a pointer to that one, which its caller
+/// never sees) get a requant by one.
 Activation Lowering::separate_output(ValueId value, const Activation& a) {
   const Value& carrier = out_.value(a.id);
-  if (carrier.producer.valid() && carrier.quant == a.quant && !out_.is_output(a.id)) return a;
+  const bool is_alias = [&] {
+    if (!carrier.producer.valid()) return true;
+    const std::string& op = out_.node(carrier.producer).op;
+    return op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze";
+  }();
+  if (!is_alias && carrier.quant == a.quant && !out_.is_output(a.id)) return a;
   return requant_vector(a.id, {a.quant.scale}, {}, a.quant, true, name_for(value, "_out"));
 }
 
 void Lowering::refuse_constant_outputs() {
   for (ValueId out : source_.outputs())
     if (source_.is_constant(out))
-      refusals_.push_back({source_.value(out).name, "output", "it is the same for every input; remove it from the model's outputs"});
+      refusals_.push_back({source_.value(out).name, "output",
+                           "it is the same for every input; remove it from the model's outputs"});
 }
 
 void Lowering::lower(NodeId id) {
@@ -321,13 +380,16 @@ void Lowering::lower(NodeId id) {
   node_ = &node;
   const LoweringRule* rule = find_lowering(node.op);
   try {
-    if (!rule) refuse(find_op(node.op) ? "waveq has no integer form for this operator yet" : "waveq does not know this operator");
+    if (!rule)
+      refuse(find_op(node.op) ? "waveq has no integer form for this operator yet"
+                              : "waveq does not know this operator");
     rule->apply(*this, node);
   } catch (const Refused& r) {
     refusals_.push_back({node.origin.empty() ? node.name : node.origin, node.op, r.reason});
     stand_in_for_outputs(node);
   } catch (Error& e) {
-    if (!only_refusals_ || e.code() == ErrorCode::internal) throw e.while_doing(fmt::format("lowering {} to integers", place(node)));
+    if (!only_refusals_ || e.code() == ErrorCode::internal)
+      throw e.while_doing(fmt::format("lowering {} to integers", place(node)));
     stand_in_for_outputs(node);
   }
 }
@@ -337,7 +399,8 @@ void Lowering::run_for_refusals() {
   for (ValueId in : source_.inputs()) {
     if (source_.is_constant(in)) continue;
     const QuantParams quant = levels(1.0, true);
-    const ValueId id = out_.add_input(source_.value(in).name, {quant.storage(), source_.value(in).type.shape});
+    const ValueId id =
+        out_.add_input(source_.value(in).name, {quant.storage(), source_.value(in).type.shape});
     out_.set_quant(id, quant);
     define(in, Activation{id, quant});
   }
@@ -358,19 +421,27 @@ void Lowering::stand_in_for_outputs(const Node& node) {
   }
 }
 
-IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges, const IntegerizeOptions& options) {
+IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
+                          const IntegerizeOptions& options) {
   Lowering lowering(canonical, ranges, options);
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;
   std::string list;
-  for (const NotInteger& r : lowering.refusals()) list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
+  for (const NotInteger& r : lowering.refusals())
+    list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
   throw Error(ErrorCode::not_integer, canonical.name,
-              fmt::format("{} node{} cannot be made integer:{}", lowering.refusals().size(), lowering.refusals().size() == 1 ? "" : "s", list));
+              fmt::format("{} node{} cannot be made integer:{}", lowering.refusals().size(),
+                          lowering.refusals().size() == 1 ? "" : "s", list));
 }
 
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options) {
   // Legality does not depend on the ranges, so any will do; nothing of this lowering is kept.
-  Lowering lowering(canonical, [](const std::string&, const QuantSpec&) { return Range{-1.0, 1.0}; }, options);
+  Lowering lowering(
+      canonical,
+      [](const std::string&, const QuantSpec&) {
+        return Range{-1.0, 1.0};
+      },
+      options);
   lowering.run_for_refusals();
   return lowering.refusals();
 }

@@ -14,16 +14,16 @@
 
 namespace waveq {
 
-/// Conv, Gemm or MatMul with constant weights, not yet emitted: its weight scales are chosen together with
-/// the requant behind it, so that the requant's multipliers are exact integers.
+/// Conv, Gemm or MatMul with constant weights, not yet emitted: its weight scales are chosen
+/// together with the requant behind it, so that the requant's multipliers are exact integers.
 struct DeferredLinear {
-  std::string op;              ///< Conv, Gemm (transB = 1, weights [O,K]) or MatMul (weights [K,N])
+  std::string op;  ///< Conv, Gemm (transB = 1, weights [O,K]) or MatMul (weights [K,N])
   std::string name, origin;
-  ValueId x;                   ///< integer input
+  ValueId x;  ///< integer input
   double x_scale = 1.0;
-  Tensor weights;              ///< f32
-  std::int64_t channel_axis = 0;   ///< output channels in `weights`; -1: one scale for all
-  std::vector<double> bias;    ///< real, per output channel; empty for none
+  Tensor weights;                 ///< f32
+  std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
+  std::vector<double> bias;       ///< real, per output channel; empty for none
   Attrs attrs;
 
   // Filled once emitted.
@@ -37,14 +37,15 @@ struct DeferredLinear {
   bool emitted() const { return accumulator.valid(); }
 };
 
-/// The integer form of a float tensor: real[c] = scale[c]*q + offset[c], then clipped at 0 if `relu`.
+/// The integer form of a float tensor: real[c] = scale[c]*q + offset[c], then clipped at 0 if
+/// `relu`.
 struct Quantity {
-  ValueId id;                               ///< invalid while `linear` is deferred
-  std::shared_ptr<DeferredLinear> linear;   ///< set for the accumulator of a linear node
-  std::vector<double> scale{1.0};           ///< one, or one per index of axis 1
-  std::vector<double> offset;               ///< empty, one, or one per index of axis 1
+  ValueId id;                              ///< invalid while `linear` is deferred
+  std::shared_ptr<DeferredLinear> linear;  ///< set for the accumulator of a linear node
+  std::vector<double> scale{1.0};          ///< one, or one per index of axis 1
+  std::vector<double> offset;              ///< empty, one, or one per index of axis 1
   bool relu = false;
-  double upper = 0;                         ///< > 0: also clipped there (ReLU6)
+  double upper = 0;  ///< > 0: also clipped there (ReLU6)
 };
 
 /// An 8-bit tensor and its scale.
@@ -63,8 +64,8 @@ class Lowering {
  public:
   Lowering(const Graph& source, RangeLookup ranges, IntegerizeOptions options);
   IntegerNetwork run();
-  /// run() without ranges that mean anything: only the refusals count, numbers that do not work out are
-  /// passed over.
+  /// run() without ranges that mean anything: only the refusals count, numbers that do not work out
+  /// are passed over.
   void run_for_refusals();
   const std::vector<NotInteger>& refusals() const { return refusals_; }
 
@@ -82,23 +83,27 @@ class Lowering {
   /// 8-bit tensor, signed or unsigned by its range, at the scale its range asks for.
   Activation activation(ValueId value);
   Activation signed_activation(ValueId value, double least_scale = 0);
-  /// Signed 8-bit tensor at exactly this scale. The scale must not be finer than an activation it comes from.
+  /// Signed 8-bit tensor at exactly this scale. The scale must not be finer than an activation it
+  /// comes from.
   Activation signed_activation_at(ValueId value, double scale);
-  /// Smallest scale at which a signed 8-bit tensor holds the value's range without finer detail than is there.
+  /// Smallest scale at which a signed 8-bit tensor holds the value's range without finer detail
+  /// than is there.
   double signed_scale(ValueId value);
   Range range(ValueId value, Signedness signedness = Signedness::automatic) const;
 
   // Writing.
   /// Tensor-safe name made from a float value's name plus a suffix.
   std::string name_for(ValueId value, std::string_view suffix = "") const;
-  ValueId emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs, Attrs attrs = {}, const std::string& origin = {});
+  ValueId emit(const std::string& op, const std::string& name, std::vector<ValueId> inputs,
+               Attrs attrs = {}, const std::string& origin = {});
   /// Transpose of a tensor; the one that is there already where it was asked for before.
   ValueId transpose(ValueId x, const std::vector<std::int64_t>& perm, const std::string& name);
   ValueId constant_i64(const std::string& name, const std::vector<std::int64_t>& values);
   void define(ValueId value, Quantity quantity);
   void define(ValueId value, const Activation& activation);
   /// RequantShift with scalar multiplier and free output scale: the scale that results is returned.
-  Activation requant_free(ValueId acc, double acc_scale, double wanted_scale, bool is_signed, const std::string& name);
+  Activation requant_free(ValueId acc, double acc_scale, double wanted_scale, bool is_signed,
+                          const std::string& name);
   [[noreturn]] void refuse(std::string reason) const { throw Refused{std::move(reason)}; }
   const Node& node() const { return *node_; }
 
@@ -109,17 +114,24 @@ class Lowering {
   void refuse_constant_outputs();
   QuantParams choose(Range range, Signedness signedness) const;
   Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
-  Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
+  Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
+                                  bool scale_is_fixed);
   QuantizedWeights natural_weights(const DeferredLinear& linear) const;
-  Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted, const std::string& name);
-  Activation requant_again(const DeferredLinear& linear, const QuantParams& wanted, bool scale_is_fixed, const std::string& name);
-  Activation requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,
-                            const QuantParams& wanted, bool scale_is_fixed, const std::string& name);
-  std::optional<Activation> try_requant_vector(ValueId acc, const std::vector<double>& scale, const std::vector<double>& offset,
-                                               const QuantParams& wanted, const std::string& name, std::string& why);
+  Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted,
+                            const std::string& name);
+  Activation requant_again(const DeferredLinear& linear, const QuantParams& wanted,
+                           bool scale_is_fixed, const std::string& name);
+  Activation requant_vector(ValueId acc, const std::vector<double>& scale,
+                            const std::vector<double>& offset, const QuantParams& wanted,
+                            bool scale_is_fixed, const std::string& name);
+  std::optional<Activation> try_requant_vector(ValueId acc, const std::vector<double>& scale,
+                                               const std::vector<double>& offset,
+                                               const QuantParams& wanted, const std::string& name,
+                                               std::string& why);
   void emit_linear(DeferredLinear& linear, const QuantizedWeights& weights);
   void emit_plain(DeferredLinear& linear);
-  Activation emit_requant(ValueId acc, const RequantChoice& choice, const QuantParams& quant, const std::string& name);
+  Activation emit_requant(ValueId acc, const RequantChoice& choice, const QuantParams& quant,
+                          const std::string& name);
   void lower(NodeId id);
   void stand_in_for_outputs(const Node& node);
 
@@ -132,8 +144,8 @@ class Lowering {
   std::map<ValueId, Quantity> quantities_;
   /// Materialized activations: by value, signedness, and fixed scale (0: chosen from the range).
   std::map<std::tuple<ValueId, bool, double>, Activation> activations_;
-  /// Transposes emitted so far, by operand and axes: two spellings of one matrix stay one value, which the
-  /// relational bound of a quotient relies on.
+  /// Transposes emitted so far, by operand and axes: two spellings of one matrix stay one value,
+  /// which the relational bound of a quotient relies on.
   std::map<std::pair<ValueId, std::vector<std::int64_t>>, ValueId> transposes_;
   std::vector<Correspondence> correspondences_;
   std::vector<NotInteger> refusals_;

@@ -1,7 +1,7 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
-
-#include <fmt/format.h>
 
 #include "lowering.h"
 
@@ -21,17 +21,22 @@ std::vector<double> accumulator_scale(const DeferredLinear& linear, const Quanti
   return scale;
 }
 
-double scale_of(const std::vector<double>& scale, std::size_t channel) { return scale[scale.size() > 1 ? channel : 0]; }
+double scale_of(const std::vector<double>& scale, std::size_t channel) {
+  return scale[scale.size() > 1 ? channel : 0];
+}
 
 /// Bias in accumulator steps, for the operators that apply it themselves.
-std::vector<std::int32_t> integer_bias(const DeferredLinear& linear, const std::vector<double>& scale) {
+std::vector<std::int32_t> integer_bias(const DeferredLinear& linear,
+                                       const std::vector<double>& scale) {
   std::vector<std::int32_t> q;
   if (linear.op == "Conv") return q;
   for (std::size_t c = 0; c < linear.bias.size(); ++c) {
     const double rounded = std::floor(linear.bias[c] / scale_of(scale, c) + 0.5);
     // Integers travel as float32, which is exact up to 2^24.
     if (std::abs(rounded) > 16777216.0)
-      throw Error(ErrorCode::overflow, linear.origin, fmt::format("bias of channel {} is {:.3g} accumulator steps, 2^24 is the limit", c, rounded),
+      throw Error(ErrorCode::overflow, linear.origin,
+                  fmt::format("bias of channel {} is {:.3g} accumulator steps, 2^24 is the limit",
+                              c, rounded),
                   "its weights are too small for it; use fewer weight levels");
     q.push_back(static_cast<std::int32_t>(rounded));
   }
@@ -39,7 +44,8 @@ std::vector<std::int32_t> integer_bias(const DeferredLinear& linear, const std::
 }
 
 /// What the accumulator can reach with these weights, bias included where the node applies it.
-std::vector<Interval> reachable(const DeferredLinear& linear, const QuantizedWeights& weights, const TensorType& x_type, const Bounds& x) {
+std::vector<Interval> reachable(const DeferredLinear& linear, const QuantizedWeights& weights,
+                                const TensorType& x_type, const Bounds& x) {
   Graph g;
   const ValueId in = g.add_input("x", x_type);
   BoundsAnalysis bounds(g);
@@ -63,8 +69,8 @@ Interval hull(const std::vector<Interval>& all) {
 
 }  // namespace
 
-/// Appends the node with these weights. A Conv leaves its bias to the requant's add; Gemm takes it as its
-/// int32 input and MatMul as an Add behind it (deeploy-dialect.md 1.4, 13.5).
+/// Appends the node with these weights. A Conv leaves its bias to the requant's add; Gemm takes it
+/// as its int32 input and MatMul as an Add behind it (deeploy-dialect.md 1.4, 13.5).
 void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weights) {
   const ValueId w = out_.add_constant(linear.name + "_weight", weights.q);
   linear.scale = accumulator_scale(linear, weights);
@@ -74,28 +80,38 @@ void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weigh
   const bool has_bias = std::ranges::any_of(q, [](std::int32_t b) { return b != 0; });
   if (linear.op == "Gemm") {
     if (q.empty()) q.assign(linear.channels(), 0);
-    inputs.push_back(out_.add_constant(linear.name + "_bias", Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q)));
+    inputs.push_back(
+        out_.add_constant(linear.name + "_bias",
+                          Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q)));
   }
   linear.accumulator = emit(linear.op, acc_name, inputs, linear.attrs, linear.origin);
   if (linear.op == "MatMul" && has_bias) {
-    const ValueId b = out_.add_constant(linear.name + "_bias", Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q));
-    linear.accumulator = emit("Add", linear.name + "_biased", {linear.accumulator, b}, {}, linear.origin);
+    const ValueId b =
+        out_.add_constant(linear.name + "_bias",
+                          Tensor::from<std::int32_t>({static_cast<std::int64_t>(q.size())}, q));
+    linear.accumulator =
+        emit("Add", linear.name + "_biased", {linear.accumulator, b}, {}, linear.origin);
   }
   if (linear.op == "Conv") linear.offset = linear.bias;
 }
 
-/// Weights with the scales their magnitudes ask for. A channel of nothing but zeros asks for none: it takes the
-/// largest of the others', which neither limits the requant nor rounds its bias more than theirs.
+/// Weights with the scales their magnitudes ask for. A channel of nothing but zeros asks for none:
+/// it takes the largest of the others', which neither limits the requant nor rounds its bias more
+/// than theirs.
 QuantizedWeights Lowering::natural_weights(const DeferredLinear& linear) const {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
-  QuantizedWeights w = quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin);
+  QuantizedWeights w =
+      quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin);
   if (w.scale.size() == 1) return w;
   const std::vector<std::int64_t> q = to_int64(w.q);
-  const std::size_t each = q.size() / w.scale.size();  // channels lead wherever there is one scale for each
+  const std::size_t each =
+      q.size() / w.scale.size();  // channels lead wherever there is one scale for each
   std::vector<std::size_t> empty;
   double largest = 0;
   for (std::size_t c = 0; c < w.scale.size(); ++c) {
-    if (std::all_of(q.begin() + static_cast<std::ptrdiff_t>(c * each), q.begin() + static_cast<std::ptrdiff_t>((c + 1) * each), [](std::int64_t v) { return v == 0; }))
+    if (std::all_of(q.begin() + static_cast<std::ptrdiff_t>(c * each),
+                    q.begin() + static_cast<std::ptrdiff_t>((c + 1) * each),
+                    [](std::int64_t v) { return v == 0; }))
       empty.push_back(c);
     else
       largest = std::max(largest, w.scale[c]);
@@ -109,20 +125,24 @@ void Lowering::emit_plain(DeferredLinear& linear) { emit_linear(linear, natural_
 
 namespace {
 
-/// Least multiplier of a channel whose bias is `bias_steps_out` output steps: add = q*mul with |q| < limit*|mul|
-/// and q = bias/ratio leaves mul^2 > bias*2^shift/limit. A channel of tiny weights and a large bias needs it.
+/// Least multiplier of a channel whose bias is `bias_steps_out` output steps: add = q*mul with |q|
+/// < limit*|mul| and q = bias/ratio leaves mul^2 > bias*2^shift/limit. A channel of tiny weights
+/// and a large bias needs it.
 double least_mul(double bias_steps_out, int shift, const RequantLimits& limits) {
-  const double squared = std::abs(bias_steps_out) * std::ldexp(1.0, shift) / static_cast<double>(limits.max_add_per_mul);
+  const double squared = std::abs(bias_steps_out) * std::ldexp(1.0, shift) /
+                         static_cast<double>(limits.max_add_per_mul);
   return std::max(1.0, std::ceil(1.01 * std::sqrt(squared)));
 }
 
 }  // namespace
 
-/// Weights and requant together. With natural weight scales the multipliers ratio*2^shift would have to be
-/// rounded, each channel by another factor; instead each multiplier is rounded up and the channel's weight
-/// scale is stretched to the value that makes it exact. The largest weight then uses somewhat fewer levels;
-/// the requant applies precisely the scale that is carried on. The largest shift that is provably safe wins.
-Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& wanted, const std::string& name) {
+/// Weights and requant together. With natural weight scales the multipliers ratio*2^shift would
+/// have to be rounded, each channel by another factor; instead each multiplier is rounded up and
+/// the channel's weight scale is stretched to the value that makes it exact. The largest weight
+/// then uses somewhat fewer levels; the requant applies precisely the scale that is carried on. The
+/// largest shift that is provably safe wins.
+Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& wanted,
+                                    const std::string& name) {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
   QuantizedWeights natural = natural_weights(linear);
   const std::size_t n = linear.channels();
@@ -137,12 +157,15 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
     for (std::size_t c = 0; c < weight_scale.size(); ++c) {
       double mul = std::ceil(natural.scale[c] * unit * std::ldexp(1.0, shift) - 1e-6);
       for (std::size_t k = 0; adds_bias && k < n; ++k)
-        if (weight_scale.size() == 1 || k == c) mul = std::max(mul, least_mul(linear.bias[k] / wanted.scale, shift, options_.requant));
+        if (weight_scale.size() == 1 || k == c)
+          mul = std::max(mul, least_mul(linear.bias[k] / wanted.scale, shift, options_.requant));
       weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
     }
-    const QuantizedWeights weights = quantize_weights(linear.weights, axis, options_.weight_levels, weight_scale, linear.origin);
+    const QuantizedWeights weights =
+        quantize_weights(linear.weights, axis, options_.weight_levels, weight_scale, linear.origin);
     const std::vector<double> scale = accumulator_scale(linear, weights);
-    std::vector<Interval> acc = reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
+    std::vector<Interval> acc =
+        reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
     const std::size_t sets = weights.scale.size() > 1 || adds_bias ? n : 1;
     if (sets == 1) acc = {hull(acc)};
     std::vector<double> ratio, bias;
@@ -159,14 +182,17 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
     linear.out_scale = wanted.scale;
     return emit_requant(linear.accumulator, *choice, wanted, name);
   }
-  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin), "no requant parameters are provably safe: " + why, "use fewer levels, or a wider calibration range");
+  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
+              "no requant parameters are provably safe: " + why,
+              "use fewer levels, or a wider calibration range");
 }
 
-/// A second requant of an accumulator whose weights are fixed. Its multipliers stay exact where the new output
-/// scale is the first one times a power of two: up to 5 % of clipped range or 25 % of coarser step cost less
-/// than unequal channel gains. Where the range lies between, the wanted scale comes first and the next power of
-/// two is the way out.
-Activation Lowering::requant_again(const DeferredLinear& linear, const QuantParams& wanted, bool scale_is_fixed, const std::string& name) {
+/// A second requant of an accumulator whose weights are fixed. Its multipliers stay exact where the
+/// new output scale is the first one times a power of two: up to 5 % of clipped range or 25 % of
+/// coarser step cost less than unequal channel gains. Where the range lies between, the wanted
+/// scale comes first and the next power of two is the way out.
+Activation Lowering::requant_again(const DeferredLinear& linear, const QuantParams& wanted,
+                                   bool scale_is_fixed, const std::string& name) {
   std::vector<double> scales{wanted.scale};
   if (!scale_is_fixed) {
     const double octaves = std::log2(wanted.scale / linear.out_scale);
@@ -179,9 +205,13 @@ Activation Lowering::requant_again(const DeferredLinear& linear, const QuantPara
   for (double scale : scales) {
     QuantParams quant = wanted;
     quant.scale = scale;
-    if (const auto a = try_requant_vector(linear.accumulator, linear.scale, linear.offset, quant, name, why)) return *a;
+    if (const auto a =
+            try_requant_vector(linear.accumulator, linear.scale, linear.offset, quant, name, why))
+      return *a;
   }
-  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin), "no parameters of its second requant are provably safe: " + why, "use fewer levels, or a wider calibration range");
+  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
+              "no parameters of its second requant are provably safe: " + why,
+              "use fewer levels, or a wider calibration range");
 }
 
 }  // namespace waveq

@@ -1,11 +1,11 @@
 #include "waveq/integerize/pipeline.h"
 
-#include <algorithm>
-#include <chrono>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
 
 #include "waveq/calibration/calibrate.h"
 #include "waveq/graph/executor.h"
@@ -16,7 +16,8 @@ namespace waveq {
 
 namespace {
 
-// Samples on which single tensors are compared: enough for a stable ratio, far from dominating the run.
+// Samples on which single tensors are compared: enough for a stable ratio, far from dominating the
+// run.
 constexpr std::size_t kQualitySamples = 8;
 
 /// Measures each stage's wall time into the result.
@@ -30,7 +31,10 @@ class Stopwatch {
       std::map<std::string, double>& seconds;
       const std::string& stage;
       std::chrono::steady_clock::time_point start;
-      ~Stop() { seconds[stage] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); }
+      ~Stop() {
+        seconds[stage] +=
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      }
     } stop{seconds_, stage, start};
     return f();
   }
@@ -56,7 +60,8 @@ CalibrationTable calibration_of(const QuantizeJob& job, const Graph& graph) {
   if (job.calibration_table) {
     CalibrationTable table = CalibrationTable::load(*job.calibration_table);
     if (table.fingerprint != fingerprint(graph))
-      throw Error(ErrorCode::data, job.calibration_table->string(), "was made from another network or with other rewrites",
+      throw Error(ErrorCode::data, job.calibration_table->string(),
+                  "was made from another network or with other rewrites",
                   "calibrate this model again: waveq calibrate MODEL --calib DATA -o TABLE");
     table.choose_ranges(observer, levels, static_cast<int>(job.threads));
     return table;
@@ -67,7 +72,10 @@ CalibrationTable calibration_of(const QuantizeJob& job, const Graph& graph) {
   options.threads = static_cast<int>(std::max(job.threads, 1u));
   options.observer = observer;
   options.quant = levels;
-  if (job.progress) options.progress = [&](std::uint64_t done, std::uint64_t total) { job.progress("calibrate", done, total); };
+  if (job.progress)
+    options.progress = [&](std::uint64_t done, std::uint64_t total) {
+      job.progress("calibrate", done, total);
+    };
   return calibrate(graph, data, options);
 }
 
@@ -78,19 +86,22 @@ void restore_quant(Graph& graph) {
     const OpDef* op = find_op(node.op);
     if (!op || !op->moves_data) continue;
     for (ValueId out : node.outputs)
-      if (out.valid() && !graph.value(out).quant) graph.set_quant(out, graph.value(node.inputs.front()).quant);
+      if (out.valid() && !graph.value(out).quant)
+        graph.set_quant(out, graph.value(node.inputs.front()).quant);
   }
 }
 
 IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const Recipe& recipe) {
   const ObserverSpec observer = parse_observer(recipe.observer);
-  const auto ranges = [&](const std::string& tensor, const QuantSpec& levels) -> std::optional<Range> {
+  const auto ranges = [&](const std::string& tensor,
+                          const QuantSpec& levels) -> std::optional<Range> {
     const TensorCalibration* found = table.find(tensor);
     if (!found || (!found->pinned && found->statistics.count() == 0)) return std::nullopt;
     return table.range(tensor, observer, levels);
   };
   IntegerNetwork network = integerize(graph, ranges, integerize_options(recipe));
-  rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity", "eliminate_duplicates"}});
+  rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",
+                                     "eliminate_duplicates"}});
   restore_quant(network.graph);
   network.graph.compact();
   network.graph.verify();
@@ -102,11 +113,13 @@ void require_proof(const ProofReport& proof) {
   std::string list;
   for (const NodeProof& n : proof.nodes)
     if (!n.proven) list += fmt::format("\n  {} '{}': {}", n.op, n.node, n.reason);
-  throw Error(ErrorCode::overflow, "overflow proof", fmt::format("{} of {} nodes cannot be shown to stay in int32:{}", proof.unproven.size(), proof.nodes.size(), list));
+  throw Error(ErrorCode::overflow, "overflow proof",
+              fmt::format("{} of {} nodes cannot be shown to stay in int32:{}",
+                          proof.unproven.size(), proof.nodes.size(), list));
 }
 
-/// The first sample in which every signed input has a negative code: the consumer derives an input's
-/// signedness from the values it sees (deeploy-dialect.md T20).
+/// The first sample in which every signed input has a negative code: the consumer derives an
+/// input's signedness from the values it sees (deeploy-dialect.md T20).
 std::vector<Tensor> golden_inputs(const Graph& graph, Dataset& data) {
   data.rewind();
   Sample sample;
@@ -118,12 +131,16 @@ std::vector<Tensor> golden_inputs(const Graph& graph, Dataset& data) {
       const QuantParams& q = *graph.value(graph.inputs()[i]).quant;
       codes.push_back(quantize_tensor(sample.inputs[i], q));
       const std::vector<std::int64_t> values = to_int64(codes.back());
-      shows_sign = shows_sign && (!q.is_signed || std::ranges::any_of(values, [](std::int64_t v) { return v < 0; }));
+      shows_sign =
+          shows_sign &&
+          (!q.is_signed || std::ranges::any_of(values, [](std::int64_t v) { return v < 0; }));
     }
     if (shows_sign) return codes;
     if (first.empty()) first = std::move(codes);
   }
-  spdlog::warn("no sample shows a negative value in every signed input; the consumer will take an input for unsigned");
+  spdlog::warn(
+      "no sample shows a negative value in every signed input; the consumer will take an input for "
+      "unsigned");
   return first;
 }
 
@@ -142,20 +159,28 @@ GoldenVectors golden_vectors(const Graph& graph, Dataset& data) {
 const std::vector<PassInfo>& pipeline_passes() {
   static const std::vector<PassInfo> passes = {
       {"import", "ONNX file -> graph with static shapes", "exact", "graph/onnx"},
-      {"rewrite", "float graph -> canonical float graph, rules below", "reassociates", "rewrites/registry.cpp"},
+      {"rewrite", "float graph -> canonical float graph, rules below", "reassociates",
+       "rewrites/registry.cpp"},
       {"calibrate", "samples -> range of every float tensor", "measures", "calibration"},
-      {"lower", "canonical float graph -> integer operators, rules below", "approximates", "integerize/lowering"},
-      {"clean_up", "merges reshapes and transposes between integer operators", "exact", "rewrites/registry.cpp"},
-      {"prove", "interval analysis: no int32 intermediate can wrap, no divisor can be zero", "checks", "integerize/proof.cpp"},
-      {"golden", "inputs, outputs and every intermediate tensor of one sample", "measures", "integerize/pipeline.cpp"},
-      {"evaluate", "float and integer network on the evaluation data", "measures", "integerize/evaluate.cpp"},
-      {"export", "folder in the target's dialect, written as a whole", "exact", "export/folder.cpp"},
+      {"lower", "canonical float graph -> integer operators, rules below", "approximates",
+       "integerize/lowering"},
+      {"clean_up", "merges reshapes and transposes between integer operators", "exact",
+       "rewrites/registry.cpp"},
+      {"prove", "interval analysis: no int32 intermediate can wrap, no divisor can be zero",
+       "checks", "integerize/proof.cpp"},
+      {"golden", "inputs, outputs and every intermediate tensor of one sample", "measures",
+       "integerize/pipeline.cpp"},
+      {"evaluate", "float and integer network on the evaluation data", "measures",
+       "integerize/evaluate.cpp"},
+      {"export", "folder in the target's dialect, written as a whole", "exact",
+       "export/folder.cpp"},
       {"verify", "the written folder read back and run again", "checks", "export/verify.cpp"},
   };
   return passes;
 }
 
-Graph load_canonical(const std::filesystem::path& model, const Recipe& recipe, RewriteReport* report) {
+Graph load_canonical(const std::filesystem::path& model, const Recipe& recipe,
+                     RewriteReport* report) {
   Graph graph = read_onnx(model, {.input_shapes = recipe.input_shapes});
   RewriteReport done = rewrite(graph, {.passes = recipe.passes});
   if (report) *report = std::move(done);
@@ -167,14 +192,19 @@ QuantizeResult quantize(const QuantizeJob& job) {
   QuantizeResult result;
   result.recipe = job.recipe;
   Stopwatch timed(result.seconds);
-  result.float_graph = timed("import", [&] { return load_canonical(job.model, job.recipe, &result.rewrites); });
+  result.float_graph =
+      timed("import", [&] { return load_canonical(job.model, job.recipe, &result.rewrites); });
   const Graph& graph = result.float_graph;
 
   // What has no integer form is told before minutes are spent on calibration.
-  if (const auto refused = explain_refusals(graph, integerize_options(job.recipe)); !refused.empty()) {
+  if (const auto refused = explain_refusals(graph, integerize_options(job.recipe));
+      !refused.empty()) {
     std::string list;
-    for (const NotInteger& r : refused) list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
-    throw Error(ErrorCode::not_integer, job.model.string(), fmt::format("{} of {} nodes cannot be made integer:{}", refused.size(), graph.nodes().size(), list));
+    for (const NotInteger& r : refused)
+      list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
+    throw Error(ErrorCode::not_integer, job.model.string(),
+                fmt::format("{} of {} nodes cannot be made integer:{}", refused.size(),
+                            graph.nodes().size(), list));
   }
   // Unusable evaluation data too.
   std::optional<Dataset> evaluation;
@@ -190,10 +220,16 @@ QuantizeResult quantize(const QuantizeJob& job) {
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   Dataset calibration_data(job.calibration_data, graph);
-  result.golden = timed("golden", [&] { return golden_vectors(result.network.graph, calibration_data); });
+  result.golden =
+      timed("golden", [&] { return golden_vectors(result.network.graph, calibration_data); });
   result.evaluated_on_calibration_data = !evaluation;
-  result.accuracy = timed("evaluate", [&] { return evaluate(graph, result.network.graph, evaluation ? *evaluation : calibration_data, job.threads, job.progress); });
-  result.tensors = timed("measure", [&] { return tensor_quality(graph, result.network, calibration_data, kQualitySamples, job.progress); });
+  result.accuracy = timed("evaluate", [&] {
+    return evaluate(graph, result.network.graph, evaluation ? *evaluation : calibration_data,
+                    job.threads, job.progress);
+  });
+  result.tensors = timed("measure", [&] {
+    return tensor_quality(graph, result.network, calibration_data, kQualitySamples, job.progress);
+  });
   return result;
 }
 

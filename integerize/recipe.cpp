@@ -1,10 +1,10 @@
 #include "waveq/integerize/recipe.h"
 
-#include <functional>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <toml++/toml.h>
+
+#include <functional>
 
 #include "waveq/graph/error.h"
 #include "waveq/graph/file.h"
@@ -49,27 +49,38 @@ std::string number(double v) {
 }
 
 Field text(std::string section, std::string key, std::string Recipe::*member, std::string comment) {
-  return {section, key, comment, [member](const toml::node& n, Recipe& r) { r.*member = value_of<std::string>(n, "a string"); },
+  return {section, key, comment,
+          [member](const toml::node& n, Recipe& r) {
+            r.*member = value_of<std::string>(n, "a string");
+          },
           [member](const Recipe& r) { return quoted(r.*member); }};
 }
-Field integer(std::string section, std::string key, std::int64_t Recipe::*member, std::string comment) {
-  return {section, key, comment, [member](const toml::node& n, Recipe& r) { r.*member = value_of<std::int64_t>(n, "an integer"); },
+Field integer(std::string section, std::string key, std::int64_t Recipe::*member,
+              std::string comment) {
+  return {section, key, comment,
+          [member](const toml::node& n, Recipe& r) {
+            r.*member = value_of<std::int64_t>(n, "an integer");
+          },
           [member](const Recipe& r) { return fmt::format("{}", r.*member); }};
 }
 Field real(std::string section, std::string key, double Recipe::*member, std::string comment) {
-  return {section, key, comment, [member](const toml::node& n, Recipe& r) { r.*member = value_of<double>(n, "a number"); },
+  return {section, key, comment,
+          [member](const toml::node& n, Recipe& r) { r.*member = value_of<double>(n, "a number"); },
           [member](const Recipe& r) { return number(r.*member); }};
 }
 Field boolean(std::string section, std::string key, bool Recipe::*member, std::string comment) {
-  return {section, key, comment, [member](const toml::node& n, Recipe& r) { r.*member = value_of<bool>(n, "true or false"); },
-          [member](const Recipe& r) { return r.*member ? std::string("true") : std::string("false"); }};
+  return {
+      section, key, comment,
+      [member](const toml::node& n, Recipe& r) { r.*member = value_of<bool>(n, "true or false"); },
+      [member](const Recipe& r) { return r.*member ? std::string("true") : std::string("false"); }};
 }
 
 Shape shape_of(const toml::node& node) {
   const toml::array* list = node.as_array();
   if (!list) throw std::string("is not a list of integers");
   Shape shape;
-  for (const toml::node& d : *list) shape.push_back(value_of<std::int64_t>(d, "a list of integers"));
+  for (const toml::node& d : *list)
+    shape.push_back(value_of<std::int64_t>(d, "a list of integers"));
   return shape;
 }
 
@@ -81,7 +92,8 @@ const std::vector<Field>& fields() {
          const toml::array* list = n.as_array();
          if (!list) throw std::string("is not a list of strings");
          r.passes.clear();
-         for (const toml::node& p : *list) r.passes.push_back(value_of<std::string>(p, "a list of strings"));
+         for (const toml::node& p : *list)
+           r.passes.push_back(value_of<std::string>(p, "a list of strings"));
        },
        [](const Recipe& r) {
          std::vector<std::string> names;
@@ -95,13 +107,17 @@ const std::vector<Field>& fields() {
          r.seed = static_cast<std::uint64_t>(v);
        },
        [](const Recipe& r) { return fmt::format("{}", r.seed); }},
-      text("calibration", "observer", &Recipe::observer, "min_max, mse, histogram, percentile:99.9"),
+      text("calibration", "observer", &Recipe::observer,
+           "min_max, mse, histogram, percentile:99.9"),
       text("quantization", "quantizer", &Recipe::quantizer, "how a range becomes a scale"),
       integer("quantization", "activation_levels", &Recipe::activation_levels, "256 for 8 bits"),
       integer("quantization", "weight_levels", &Recipe::weight_levels, "256 for 8 bits"),
-      boolean("quantization", "per_channel_weights", &Recipe::per_channel_weights, "one weight scale per output channel"),
-      integer("requant", "requant_bits", &Recipe::requant_bits, "width of x*mul + add on the target"),
-      integer("requant", "max_shift", &Recipe::max_shift, "largest shift; each node takes the largest that is proven safe"),
+      boolean("quantization", "per_channel_weights", &Recipe::per_channel_weights,
+              "one weight scale per output channel"),
+      integer("requant", "requant_bits", &Recipe::requant_bits,
+              "width of x*mul + add on the target"),
+      integer("requant", "max_shift", &Recipe::max_shift,
+              "largest shift; each node takes the largest that is proven safe"),
       real("gates", "min_sqnr_db", &Recipe::min_sqnr_db, "0: no gate"),
       real("gates", "min_agreement", &Recipe::min_agreement, "0: no gate"),
       real("gates", "max_top1_drop", &Recipe::max_top1_drop, "in points; 0: no gate"),
@@ -109,11 +125,14 @@ const std::vector<Field>& fields() {
   return table;
 }
 
-[[noreturn]] void reject(const std::string& file, const toml::node& node, const std::string& key, const std::string& what, const std::string& hint = {}) {
-  throw Error(ErrorCode::invalid_argument, fmt::format("{}:{}", file, node.source().begin.line), fmt::format("'{}' {}", key, what), hint);
+[[noreturn]] void reject(const std::string& file, const toml::node& node, const std::string& key,
+                         const std::string& what, const std::string& hint = {}) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("{}:{}", file, node.source().begin.line),
+              fmt::format("'{}' {}", key, what), hint);
 }
 
-void read_table(const toml::table& table, const std::string& section, const std::string& file, Recipe& recipe) {
+void read_table(const toml::table& table, const std::string& section, const std::string& file,
+                Recipe& recipe) {
   for (const auto& [name, node] : table) {
     const std::string key(name.str());
     if (section.empty() && node.is_table()) {
@@ -137,7 +156,9 @@ void read_table(const toml::table& table, const std::string& section, const std:
       if (f.section == section && f.key == key) found = &f;
     }
     const std::string full = section.empty() ? key : section + "." + key;
-    if (!found) reject(file, node, full, "is not a key of a recipe", fmt::format("known keys: {}, input_shapes.NAME", fmt::join(known, ", ")));
+    if (!found)
+      reject(file, node, full, "is not a key of a recipe",
+             fmt::format("known keys: {}, input_shapes.NAME", fmt::join(known, ", ")));
     try {
       found->read(node, recipe);
     } catch (const std::string& what) {
@@ -153,17 +174,22 @@ Recipe parse_recipe(std::string_view toml_text, const std::string& file_name) {
   try {
     read_table(toml::parse(toml_text), "", file_name, recipe);
   } catch (const toml::parse_error& e) {
-    throw Error(ErrorCode::parse, fmt::format("{}:{}", file_name, e.source().begin.line), std::string(e.description()), "the recipe must be valid TOML");
+    throw Error(ErrorCode::parse, fmt::format("{}:{}", file_name, e.source().begin.line),
+                std::string(e.description()), "the recipe must be valid TOML");
   }
   check_recipe(recipe);
   return recipe;
 }
 
-Recipe load_recipe(const std::filesystem::path& path) { return parse_recipe(read_file(path), path.string()); }
+Recipe load_recipe(const std::filesystem::path& path) {
+  return parse_recipe(read_file(path), path.string());
+}
 
 void check_recipe(const Recipe& r) {
   const auto within = [](const char* key, double value, double lo, double hi) {
-    if (!(value >= lo && value <= hi)) throw Error(ErrorCode::invalid_argument, "recipe", fmt::format("{} = {} is outside {}..{}", key, value, lo, hi));
+    if (!(value >= lo && value <= hi))
+      throw Error(ErrorCode::invalid_argument, "recipe",
+                  fmt::format("{} = {} is outside {}..{}", key, value, lo, hi));
   };
   within("activation_levels", static_cast<double>(r.activation_levels), 2, 256);
   within("weight_levels", static_cast<double>(r.weight_levels), 3, 256);
@@ -175,11 +201,16 @@ void check_recipe(const Recipe& r) {
   within("min_sqnr_db", r.min_sqnr_db, 0, 1000);
   for (const auto& [name, shape] : r.input_shapes)
     for (std::int64_t d : shape)
-      if (d < 1) throw Error(ErrorCode::invalid_argument, "recipe", fmt::format("input_shapes.{} = {} has a dimension below 1", name, to_string(shape)));
+      if (d < 1)
+        throw Error(
+            ErrorCode::invalid_argument, "recipe",
+            fmt::format("input_shapes.{} = {} has a dimension below 1", name, to_string(shape)));
 }
 
 std::string to_toml(const Recipe& recipe) {
-  std::string out = "# What decides this folder, besides the model and the data. `waveq quantize --recipe` reads it.\n";
+  std::string out =
+      "# What decides this folder, besides the model and the data. `waveq quantize --recipe` reads "
+      "it.\n";
   std::string section;
   for (const Field& f : fields()) {
     if (f.section != section) {
@@ -190,7 +221,8 @@ std::string to_toml(const Recipe& recipe) {
   }
   if (!recipe.input_shapes.empty()) {
     out += "\n[input_shapes]\n";
-    for (const auto& [name, shape] : recipe.input_shapes) out += fmt::format("{} = {}\n", quoted(name), to_string(shape));
+    for (const auto& [name, shape] : recipe.input_shapes)
+      out += fmt::format("{} = {}\n", quoted(name), to_string(shape));
   }
   return out;
 }

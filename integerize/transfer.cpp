@@ -1,10 +1,10 @@
 #include "transfer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
-
-#include <fmt/format.h>
 
 #include "waveq/graph/integer_arithmetic.h"
 #include "waveq/graph/op.h"
@@ -16,10 +16,9 @@ namespace {
 
 using i128 = __int128;
 
-// Interval ends are kept within +-2^62 so that sums of two never overflow; a bound that large is far
-// outside int32 and is reported as unproven in any case.
+// Interval ends are kept within +-2^62 so that sums of two never overflow; a bound that large is
+// far outside int32 and is reported as unproven in any case.
 constexpr std::int64_t kEnd = std::int64_t{1} << 62;
-constexpr double kInt32Limit = 2147483647.0;
 
 std::int64_t narrow(i128 x) { return static_cast<std::int64_t>(std::clamp<i128>(x, -kEnd, kEnd)); }
 
@@ -28,11 +27,9 @@ Interval product(const Interval& a, const Interval& b) {
   return {narrow(*std::min_element(c, c + 4)), narrow(*std::max_element(c, c + 4))};
 }
 
-double magnitude(const Interval& i) {
-  return std::max(std::abs(static_cast<double>(i.lo)), std::abs(static_cast<double>(i.hi)));
+Interval with_zero(const Interval& i) {
+  return {std::min<std::int64_t>(i.lo, 0), std::max<std::int64_t>(i.hi, 0)};
 }
-
-Interval with_zero(const Interval& i) { return {std::min<std::int64_t>(i.lo, 0), std::max<std::int64_t>(i.hi, 0)}; }
 
 std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, node.name); }
 
@@ -106,12 +103,14 @@ AccumulatorBounds conv_bounds(const TransferContext& ctx) {
 }
 
 /// rows[k] of a constant matrix, element (k, n) = q[k*row_step + n*column_step].
-AccumulatorBounds matrix_bounds(const std::vector<std::int64_t>& q, std::int64_t K, std::int64_t N, std::int64_t row_step,
-                                std::int64_t column_step, const std::function<Interval(std::int64_t)>& x) {
+AccumulatorBounds matrix_bounds(const std::vector<std::int64_t>& q, std::int64_t K, std::int64_t N,
+                                std::int64_t row_step, std::int64_t column_step,
+                                const std::function<Interval(std::int64_t)>& x) {
   AccumulatorBounds out;
   for (std::int64_t n = 0; n < N; ++n) {
     LinearForm form;
-    for (std::int64_t k = 0; k < K; ++k) form.add(q[static_cast<std::size_t>(k * row_step + n * column_step)], x(k));
+    for (std::int64_t k = 0; k < K; ++k)
+      form.add(q[static_cast<std::size_t>(k * row_step + n * column_step)], x(k));
     push(out, form);
   }
   return never_empty(std::move(out));
@@ -130,7 +129,9 @@ AccumulatorBounds matmul_bounds(const TransferContext& ctx) {
   const Bounds &a = ctx.input(0), &b = ctx.input(1);
   const std::int64_t K = as.back();
   // For a matrix the inner index is axis 1, so per-channel bounds of A apply to the rows of B.
-  const auto a_of = [&](std::int64_t k) { return as.size() == 2 ? a.of(static_cast<std::size_t>(k)) : a.hull(); };
+  const auto a_of = [&](std::int64_t k) {
+    return as.size() == 2 ? a.of(static_cast<std::size_t>(k)) : a.hull();
+  };
   AccumulatorBounds out;
   if (K == 0 || element_count(bs) == 0) return never_empty({});
   if (const Tensor* w = ctx.constant(1); w && bs.size() >= 2) {
@@ -140,7 +141,8 @@ AccumulatorBounds matmul_bounds(const TransferContext& ctx) {
       const std::vector<std::int64_t> matrix(q.begin() + base, q.begin() + base + K * N);
       AccumulatorBounds part = matrix_bounds(matrix, K, N, N, 1, a_of);
       out.prefix = std::max(out.prefix, part.prefix);
-      out.value.channels.insert(out.value.channels.end(), part.value.channels.begin(), part.value.channels.end());
+      out.value.channels.insert(out.value.channels.end(), part.value.channels.begin(),
+                                part.value.channels.end());
     }
   } else if (const Tensor* v = ctx.constant(0); v && as.size() >= 2) {
     const std::vector<std::int64_t> q = to_int64(*v);
@@ -151,7 +153,8 @@ AccumulatorBounds matmul_bounds(const TransferContext& ctx) {
     out = sum_of_products(a.hull(), b.hull(), K);
   }
   const Shape& ys = ctx.graph.value(ctx.node.outputs.front()).type.shape;
-  if (ys.size() != 2 || static_cast<std::int64_t>(out.value.channels.size()) != ys[1]) out.value = Bounds::all(out.value.hull());
+  if (ys.size() != 2 || static_cast<std::int64_t>(out.value.channels.size()) != ys[1])
+    out.value = Bounds::all(out.value.hull());
   return out;
 }
 
@@ -168,7 +171,8 @@ AccumulatorBounds gemm_bounds(const TransferContext& ctx) {
     });
   } else {
     out = sum_of_products(a.hull(), ctx.input(1).hull(), K);
-    out.value.channels.resize(static_cast<std::size_t>(std::max<std::int64_t>(N, 1)), out.value.channels.front());
+    out.value.channels.resize(static_cast<std::size_t>(std::max<std::int64_t>(N, 1)),
+                              out.value.channels.front());
   }
   const auto alpha = static_cast<std::int64_t>(attrs.get_float("alpha", 1.0));
   const auto beta = static_cast<std::int64_t>(attrs.get_float("beta", 1.0));
@@ -176,7 +180,8 @@ AccumulatorBounds gemm_bounds(const TransferContext& ctx) {
   std::vector<std::int64_t> c;
   if (has_c && ctx.constant(2)) c = to_int64(*ctx.constant(2));
   // [N] and [1,N]; a [M,1] has one value for each row, however many columns there are.
-  const bool follows_columns = c.size() == out.value.channels.size() && !c.empty() && (c.size() == 1 || ctx.input_shape(2).back() == N);
+  const bool follows_columns = c.size() == out.value.channels.size() && !c.empty() &&
+                               (c.size() == 1 || ctx.input_shape(2).back() == N);
   out.prefix *= std::abs(static_cast<double>(alpha));
   for (std::size_t n = 0; n < out.value.channels.size(); ++n) {
     Interval bias{0, 0};
@@ -193,24 +198,32 @@ AccumulatorBounds gemm_bounds(const TransferContext& ctx) {
 }
 
 /// Bounds of an elementwise operator of two inputs, per channel where both sides allow it.
-Bounds combine(const TransferContext& ctx, const std::function<Interval(const Interval&, const Interval&)>& f) {
+Bounds combine(const TransferContext& ctx,
+               const std::function<Interval(const Interval&, const Interval&)>& f) {
   const Bounds &a = ctx.input(0), &b = ctx.input(1);
   if (!a.per_channel() && !b.per_channel()) return Bounds::all(f(a.hull(), b.hull()));
   const Shape& y = ctx.graph.value(ctx.node.outputs.front()).type.shape;
   const std::size_t n = a.per_channel() ? a.channels.size() : b.channels.size();
   // Broadcasting may move axis 1 unless both operands have the output's rank.
-  const bool aligned = ctx.input_shape(0).size() == y.size() && (ctx.input_shape(1).size() == y.size() || !b.per_channel()) &&
-                       (!a.per_channel() || !b.per_channel() || a.channels.size() == b.channels.size());
+  const bool aligned =
+      ctx.input_shape(0).size() == y.size() &&
+      (ctx.input_shape(1).size() == y.size() || !b.per_channel()) &&
+      (!a.per_channel() || !b.per_channel() || a.channels.size() == b.channels.size());
   if (!aligned) return Bounds::all(f(a.hull(), b.hull()));
   Bounds out;
   for (std::size_t c = 0; c < n; ++c) out.channels.push_back(f(a.of(c), b.of(c)));
   return out;
 }
 
-Interval sum_interval(const Interval& a, const Interval& b) { return {narrow(i128{a.lo} + b.lo), narrow(i128{a.hi} + b.hi)}; }
-Interval difference(const Interval& a, const Interval& b) { return {narrow(i128{a.lo} - b.hi), narrow(i128{a.hi} - b.lo)}; }
+Interval sum_interval(const Interval& a, const Interval& b) {
+  return {narrow(i128{a.lo} + b.lo), narrow(i128{a.hi} + b.hi)};
+}
+Interval difference(const Interval& a, const Interval& b) {
+  return {narrow(i128{a.lo} - b.hi), narrow(i128{a.hi} - b.lo)};
+}
 
-/// Data movement: the channel structure survives where batch and channel axes stay in front, unchanged.
+/// Data movement: the channel structure survives where batch and channel axes stay in front,
+/// unchanged.
 Bounds moved(const TransferContext& ctx) {
   const Bounds& x = ctx.input(0);
   if (!x.per_channel()) return x;
@@ -219,7 +232,8 @@ Bounds moved(const TransferContext& ctx) {
   if (ctx.node.op == "Transpose") {
     const auto perm = ctx.node.attrs.get_ints("perm", {});
     keeps = keeps && perm.size() >= 2 && perm[0] == 0 && perm[1] == 1;
-  } else if (ctx.node.op != "Reshape" && ctx.node.op != "Squeeze" && ctx.node.op != "Unsqueeze" && ctx.node.op != "Identity") {
+  } else if (ctx.node.op != "Reshape" && ctx.node.op != "Squeeze" && ctx.node.op != "Unsqueeze" &&
+             ctx.node.op != "Identity") {
     keeps = false;
   }
   return keeps ? x : Bounds::all(x.hull());
@@ -235,47 +249,18 @@ Bounds hull_of_inputs(const TransferContext& ctx) {
   return Bounds::all(all);
 }
 
-std::int64_t reduced_count(const TransferContext& ctx) {
-  const std::int64_t in = element_count(ctx.input_shape(0));
-  const std::int64_t out = element_count(ctx.graph.value(ctx.node.outputs.front()).type.shape);
-  return out == 0 ? 1 : in / out;
-}
-
-/// Whether mul (1) or add (2) is one value, or one for each index of axis 1. What else there is: [M,1] against
-/// a matrix, one for each row.
-bool follows_axis_1(const TransferContext& ctx, std::size_t input) {
-  const Shape &x = ctx.input_shape(0), &p = ctx.input_shape(input);
-  const std::int64_t count = element_count(p);
-  if (count == 1) return true;
-  if (x.size() == 2 && p.size() == 2 && p[0] == count && count == x[0]) return false;
-  return x.size() >= 2 && count == x[1];
-}
-
-bool requant_follows_axis_1(const TransferContext& ctx) { return follows_axis_1(ctx, 1) && follows_axis_1(ctx, 2); }
-
-/// Parameters that do not follow axis 1: every mul may meet every add.
-std::vector<RequantParams> all_requant_params(const TransferContext& ctx) {
-  std::vector<RequantParams> all;
-  RequantParams rq = requant_params(ctx, 0);
-  for (std::int64_t mul : to_int64(*ctx.constant(1)))
-    for (std::int64_t add : to_int64(*ctx.constant(2))) {
-      rq.mul = mul;
-      rq.add = add;
-      all.push_back(rq);
-    }
-  return all;
-}
-
 Bounds requant_bounds(const TransferContext& ctx) {
   const Bounds& x = ctx.input(0);
   const std::size_t sets = requant_channels(ctx);
   const std::size_t n = std::max(sets, x.channels.size());
   Bounds out;
   if (!requant_follows_axis_1(ctx)) {
-    for (const RequantParams& rq : all_requant_params(ctx)) out.channels.push_back(requant_interval(x.hull(), rq));
+    for (const RequantParams& rq : all_requant_params(ctx))
+      out.channels.push_back(requant_interval(x.hull(), rq));
     return Bounds::all(out.hull());
   }
-  for (std::size_t c = 0; c < n; ++c) out.channels.push_back(requant_interval(x.of(c), requant_params(ctx, sets > 1 ? c : 0)));
+  for (std::size_t c = 0; c < n; ++c)
+    out.channels.push_back(requant_interval(x.of(c), requant_params(ctx, sets > 1 ? c : 0)));
   return out;
 }
 
@@ -283,8 +268,10 @@ Bounds gelu_bounds(const TransferContext& ctx) {
   const std::int64_t b = ctx.node.attrs.require_int("b"), one = ctx.node.attrs.require_int("one");
   const Interval x = ctx.input(0).hull();
   Interval out{kEnd, -kEnd};
-  for (std::int64_t q = std::max<std::int64_t>(x.lo, -128); q <= std::min<std::int64_t>(x.hi, 255); ++q) {
-    const std::int64_t y = igelu(static_cast<std::int32_t>(q), {static_cast<std::int32_t>(b), static_cast<std::int32_t>(one)});
+  for (std::int64_t q = std::max<std::int64_t>(x.lo, -128); q <= std::min<std::int64_t>(x.hi, 255);
+       ++q) {
+    const std::int64_t y = igelu(static_cast<std::int32_t>(q),
+                                 {static_cast<std::int32_t>(b), static_cast<std::int32_t>(one)});
     out = {std::min(out.lo, y), std::max(out.hi, y)};
   }
   return Bounds::all(out);
@@ -292,9 +279,13 @@ Bounds gelu_bounds(const TransferContext& ctx) {
 
 Bounds division_bounds(const TransferContext& ctx) {
   const Attrs& attrs = ctx.node.attrs;
-  const std::int64_t delta = attrs.require_int("Delta"), eta = attrs.require_int("eta"), eps = attrs.require_int("eps");
-  if (delta < 0 || delta > 2147483647) throw Error(ErrorCode::unsupported, place(ctx.node), fmt::format("Delta = {} is outside 0..2^31-1", delta), "");
-  const QuotientBound q = bound_quotient(ctx.analysis, ctx.node.inputs.at(0), ctx.node.inputs.at(1), eta, eps, place(ctx.node));
+  const std::int64_t delta = attrs.require_int("Delta"), eta = attrs.require_int("eta"),
+                     eps = attrs.require_int("eps");
+  if (delta < 0 || delta > 2147483647)
+    throw Error(ErrorCode::unsupported, place(ctx.node),
+                fmt::format("Delta = {} is outside 0..2^31-1", delta), "");
+  const QuotientBound q = bound_quotient(ctx.analysis, ctx.node.inputs.at(0), ctx.node.inputs.at(1),
+                                         eta, eps, place(ctx.node));
   // |y| <= Delta*eta*|num|/d + 1/2 rounded down, d = eta*den + eps.
   const i128 scaled = i128{delta} * eta * q.numerator;
   const std::int64_t worst = narrow((2 * scaled + q.denominator) / (2 * q.denominator));
@@ -312,10 +303,12 @@ Bounds levels_of_output(const TransferContext& ctx) {
 
 Bounds hardswish_bounds(const TransferContext& ctx) {
   const Attrs& attrs = ctx.node.attrs;
-  const std::int64_t three = attrs.require_int("three"), six = attrs.require_int("six"), oos = attrs.require_int("one_over_six");
+  const std::int64_t three = attrs.require_int("three"), six = attrs.require_int("six"),
+                     oos = attrs.require_int("one_over_six");
   const Interval x = ctx.input(0).hull();
   Interval out{kEnd, -kEnd};
-  for (std::int64_t q = std::max<std::int64_t>(x.lo, -128); q <= std::min<std::int64_t>(x.hi, 255); ++q) {
+  for (std::int64_t q = std::max<std::int64_t>(x.lo, -128); q <= std::min<std::int64_t>(x.hi, 255);
+       ++q) {
     const i128 y = i128{q} * (i128{std::clamp<std::int64_t>(q + three, 0, six)} * oos);
     out = {std::min(out.lo, narrow(y)), std::max(out.hi, narrow(y))};
   }
@@ -323,6 +316,46 @@ Bounds hardswish_bounds(const TransferContext& ctx) {
 }
 
 }  // namespace
+
+namespace {
+
+/// Whether mul (1) or add (2) is one value, or one for each index of axis 1. What else there is:
+/// [M,1] against a matrix, one for each row.
+bool follows_axis_1(const TransferContext& ctx, std::size_t input) {
+  const Shape &x = ctx.input_shape(0), &p = ctx.input_shape(input);
+  const std::int64_t count = element_count(p);
+  if (count == 1) return true;
+  if (x.size() == 2 && p.size() == 2 && p[0] == count && count == x[0]) return false;
+  return x.size() >= 2 && count == x[1];
+}
+
+}  // namespace
+
+bool requant_follows_axis_1(const TransferContext& ctx) {
+  return follows_axis_1(ctx, 1) && follows_axis_1(ctx, 2);
+}
+
+std::vector<RequantParams> all_requant_params(const TransferContext& ctx) {
+  std::vector<RequantParams> all;
+  RequantParams rq = requant_params(ctx, 0);
+  for (std::int64_t mul : to_int64(*ctx.constant(1)))
+    for (std::int64_t add : to_int64(*ctx.constant(2))) {
+      rq.mul = mul;
+      rq.add = add;
+      all.push_back(rq);
+    }
+  return all;
+}
+
+double magnitude(const Interval& i) {
+  return std::max(std::abs(static_cast<double>(i.lo)), std::abs(static_cast<double>(i.hi)));
+}
+
+std::int64_t reduced_count(const TransferContext& ctx) {
+  const std::int64_t in = element_count(ctx.input_shape(0));
+  const std::int64_t out = element_count(ctx.graph.value(ctx.node.outputs.front()).type.shape);
+  return out == 0 ? 1 : in / out;
+}
 
 const Tensor* TransferContext::constant(std::size_t i) const {
   if (i >= node.inputs.size() || !graph.is_constant(node.inputs[i])) return nullptr;
@@ -338,7 +371,9 @@ AccumulatorBounds accumulator_bounds(const TransferContext& ctx) {
 std::size_t requant_channels(const TransferContext& ctx) {
   const auto size_of_input = [&](std::size_t i) {
     const Tensor* t = ctx.constant(i);
-    if (!t) throw Error(ErrorCode::unsupported, place(ctx.node), "mul and add are not constants", "make them initializers");
+    if (!t)
+      throw Error(ErrorCode::unsupported, place(ctx.node), "mul and add are not constants",
+                  "make them initializers");
     return static_cast<std::size_t>(t->size());
   };
   return std::max(size_of_input(1), size_of_input(2));
@@ -351,13 +386,16 @@ RequantParams requant_params(const TransferContext& ctx, std::size_t channel) {
   };
   const Attrs& attrs = ctx.node.attrs;
   const std::int64_t div = attrs.require_int("div");
-  const std::int64_t n = attrs.has("n_levels_out") ? attrs.require_int("n_levels_out") : attrs.get_int("n_levels", 256);
+  const std::int64_t n = attrs.has("n_levels_out") ? attrs.require_int("n_levels_out")
+                                                   : attrs.get_int("n_levels", 256);
   const bool is_signed = attrs.get_int("signed", 1) != 0;
   RequantParams rq{};
   rq.mul = at(1);
   rq.add = at(2);
   while ((std::int64_t{1} << rq.shift) < div && rq.shift < 62) ++rq.shift;
-  rq.half = rq.shift > 0 && attrs.get_string("rounding", "half_up") == "half_up" ? std::int64_t{1} << (rq.shift - 1) : 0;
+  rq.half = rq.shift > 0 && attrs.get_string("rounding", "half_up") == "half_up"
+                ? std::int64_t{1} << (rq.shift - 1)
+                : 0;
   rq.lo = is_signed ? -(n / 2) : 0;
   rq.hi = is_signed ? n / 2 - 1 : n - 1;
   return rq;
@@ -376,15 +414,20 @@ double requant_worst(const Interval& x, const RequantParams& rq) {
   double worst = 0;
   for (std::int64_t q : {x.lo, x.hi}) {
     const i128 p = i128{q} * rq.mul;
-    for (i128 v : {p, p + rq.add, p + rq.add + rq.half}) worst = std::max(worst, static_cast<double>(v < 0 ? -v : v));
+    for (i128 v : {p, p + rq.add, p + rq.add + rq.half})
+      worst = std::max(worst, static_cast<double>(v < 0 ? -v : v));
   }
   return worst;
 }
 
 Bounds transfer(const TransferContext& ctx) {
   using Transfer = Bounds (*)(const TransferContext&);
-  static const Transfer accumulate = [](const TransferContext& c) { return accumulator_bounds(c).value; };
-  static const Transfer keep = [](const TransferContext& c) { return Bounds::all(c.input(0).hull()); };
+  static const Transfer accumulate = [](const TransferContext& c) {
+    return accumulator_bounds(c).value;
+  };
+  static const Transfer keep = [](const TransferContext& c) {
+    return Bounds::all(c.input(0).hull());
+  };
   static const std::map<std::string, Transfer, std::less<>> table = {
       {"Conv", accumulate},
       {"Gemm", accumulate},
@@ -423,75 +466,6 @@ Bounds transfer(const TransferContext& ctx) {
   if (const OpDef* op = find_op(ctx.node.op); op && op->moves_data) return moved(ctx);
   throw Error(ErrorCode::unsupported, place(ctx.node), "has no interval transfer function",
               "the overflow proof does not cover this operator");
-}
-
-namespace {
-
-NodeBound fits_int32(double worst) {
-  if (worst <= kInt32Limit) return {worst, true, ""};
-  return {worst, false, fmt::format("an intermediate can reach 2^{:.2f}, int32 ends at 2^31", std::log2(worst))};
-}
-
-NodeBound check_requant(const TransferContext& ctx) {
-  const Bounds& x = ctx.input(0);
-  const std::size_t sets = requant_channels(ctx);
-  const bool aligned = x.per_channel() && x.channels.size() == sets;
-  double worst = 0;
-  if (const int shift = requant_params(ctx, 0).shift; shift > 31) return {0, false, fmt::format("div = 2^{} does not fit int32", shift)};
-  if (!requant_follows_axis_1(ctx)) {
-    for (const RequantParams& rq : all_requant_params(ctx)) worst = std::max(worst, requant_worst(x.hull(), rq));
-    return fits_int32(worst);
-  }
-  for (std::size_t c = 0; c < sets; ++c) {
-    const RequantParams rq = requant_params(ctx, c);
-    worst = std::max(worst, requant_worst(sets == 1 || !aligned ? x.hull() : x.of(c), rq));
-  }
-  return fits_int32(worst);
-}
-
-NodeBound check_division(const TransferContext& ctx) {
-  const Attrs& attrs = ctx.node.attrs;
-  const std::int64_t delta = attrs.require_int("Delta"), eta = attrs.require_int("eta");
-  if (i128{delta} * eta > 2147483647) return {0, false, "Delta*eta leaves int32"};
-  try {
-    const Bounds y = division_bounds(ctx);
-    NodeBound bound = fits_int32(magnitude(y.hull()));
-    bound.reason = bound.proven
-                       ? bound_quotient(ctx.analysis, ctx.node.inputs[0], ctx.node.inputs[1], eta, attrs.require_int("eps"), "").argument
-                       : bound.reason;
-    return bound;
-  } catch (const Error& e) {
-    return {0, false, e.found()};
-  }
-}
-
-NodeBound check_gelu(const TransferContext& ctx) {
-  const std::int64_t b = ctx.node.attrs.require_int("b"), one = ctx.node.attrs.require_int("one");
-  if (b < -128 || b > 0) return {0, false, fmt::format("b = {} does not fit the kernel's int8", b)};
-  if (one < 0 || one > 32767) return {0, false, fmt::format("one = {} does not fit the kernel's int16", one)};
-  return fits_int32(magnitude(gelu_bounds(ctx).hull()));
-}
-
-}  // namespace
-
-NodeBound check_node(const TransferContext& ctx) {
-  const std::string& op = ctx.node.op;
-  if (op == "RequantShift") return check_requant(ctx);
-  if (op == "IntegerDiv") return check_division(ctx);
-  if (op == "iGELU") return check_gelu(ctx);
-  if (op == "Conv" || op == "Gemm" || op == "MatMul") {
-    const AccumulatorBounds acc = accumulator_bounds(ctx);
-    return fits_int32(std::max(acc.prefix, magnitude(acc.value.hull())));
-  }
-  if (op == "IntegerMean" || op == "ReduceMean") {
-    const auto n = static_cast<double>(reduced_count(ctx));
-    return fits_int32(magnitude(ctx.input(0).hull()) * n + n / 2);
-  }
-  if (op == "iLayerNorm" || op == "iNoNorm")
-    return {0, false, "the kernel narrows its result to 8 bits without a clip, and no bound shows that it fits"};
-  if (op == "iSoftmax" || op == "ITAMax" || op == "ITAPartialMax" || op == "iRMSNorm" || op == "TrueIntegerDiv")
-    return {0, false, "no proof rule for this operator"};
-  return fits_int32(magnitude(transfer(ctx).hull()));
 }
 
 }  // namespace waveq

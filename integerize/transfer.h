@@ -11,24 +11,33 @@ struct TransferContext {
   BoundsAnalysis& analysis;
 
   const Bounds& input(std::size_t i) const { return analysis.of(node.inputs.at(i)); }
-  const Shape& input_shape(std::size_t i) const { return graph.value(node.inputs.at(i)).type.shape; }
+  const Shape& input_shape(std::size_t i) const {
+    return graph.value(node.inputs.at(i)).type.shape;
+  }
   const Tensor* constant(std::size_t i) const;
 };
 
-/// Bounds of the node's first output. \throws Error{unsupported} for an operator without a transfer function.
+/// Largest |x| in the interval.
+double magnitude(const Interval& i);
+/// Elements of the input that one element of a reduction's output comes from.
+std::int64_t reduced_count(const TransferContext& ctx);
+
+/// Bounds of the node's first output. \throws Error{unsupported} for an operator without a transfer
+/// function.
 Bounds transfer(const TransferContext& ctx);
-/// Overflow check of the node itself.
+/// Overflow check of the node itself (node_checks.cpp).
 NodeBound check_node(const TransferContext& ctx);
 
-/// Bounds of the accumulator of Conv, Gemm or MatMul. `prefix` bounds |partial sum| in any summation order.
+/// Bounds of the accumulator of Conv, Gemm or MatMul. `prefix` bounds |partial sum| in any
+/// summation order.
 struct AccumulatorBounds {
   Bounds value;
   double prefix = 0;
 };
 AccumulatorBounds accumulator_bounds(const TransferContext& ctx);
 
-/// (x*mul + add + half) >> shift clipped, without wrap, at both ends of an interval; and the largest
-/// magnitude among x*mul, x*mul + add, x*mul + add + half.
+/// (x*mul + add + half) >> shift clipped, without wrap, at both ends of an interval; and the
+/// largest magnitude among x*mul, x*mul + add, x*mul + add + half.
 struct RequantParams {
   std::int64_t mul, add;
   int shift;
@@ -37,6 +46,10 @@ struct RequantParams {
 RequantParams requant_params(const TransferContext& ctx, std::size_t channel);
 Interval requant_interval(const Interval& x, const RequantParams& rq);
 double requant_worst(const Interval& x, const RequantParams& rq);
+/// Whether mul and add are one value, or one for each index of axis 1.
+bool requant_follows_axis_1(const TransferContext& ctx);
+/// Parameters that do not follow axis 1: every mul may meet every add.
+std::vector<RequantParams> all_requant_params(const TransferContext& ctx);
 /// Number of distinct parameter sets of a RequantShift node (1 or its channels).
 std::size_t requant_channels(const TransferContext& ctx);
 

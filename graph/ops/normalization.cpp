@@ -23,7 +23,12 @@ void require_vector(const InferContext& ctx, std::size_t i, std::int64_t length)
 Types infer_batch_norm(const InferContext& ctx) {
   const TensorType& x = float_input(ctx, 0);
   if (x.shape.empty()) ctx.fail("input is a scalar");
-  if (ctx.attrs().get_int("training_mode", 0) != 0)
+  // Before opset 14 the statistics among the outputs are what tells training mode.
+  const auto& outputs = ctx.node.outputs;
+  const bool trains =
+      std::any_of(outputs.begin() + std::min<std::ptrdiff_t>(1, std::ssize(outputs)), outputs.end(),
+                  [](ValueId v) { return v.valid(); });
+  if (ctx.attrs().get_int("training_mode", 0) != 0 || trains)
     ctx.fail("training_mode is set", "export the model in evaluation mode");
   const std::int64_t channels = x.shape.size() > 1 ? x.shape[1] : 1;
   for (std::size_t i = 1; i < 5; ++i) require_vector(ctx, i, channels);

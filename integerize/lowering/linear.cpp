@@ -1,7 +1,7 @@
-#include <algorithm>
+#include <fmt/format.h>
 
 #include <Eigen/Core>
-#include <fmt/format.h>
+#include <algorithm>
 
 #include "lowering/rules.h"
 
@@ -27,19 +27,24 @@ void define(Lowering& to, const Node& node, std::shared_ptr<DeferredLinear> line
   to.define(node.outputs.front(), std::move(q));
 }
 
-const Tensor& constant_operand(Lowering& to, const Node& node, std::size_t i, std::string_view what) {
+const Tensor& constant_operand(Lowering& to, const Node& node, std::size_t i,
+                               std::string_view what) {
   if (!to.is_constant(node.inputs.at(i))) to.refuse(fmt::format("its {} is not constant", what));
   return to.source().constant(node.inputs.at(i));
 }
 
-std::vector<double> optional_bias(Lowering& to, const Node& node, std::size_t i, std::size_t channels) {
+std::vector<double> optional_bias(Lowering& to, const Node& node, std::size_t i,
+                                  std::size_t channels) {
   if (node.inputs.size() <= i || !node.inputs[i].valid()) return {};
   const Tensor& constant = constant_operand(to, node, i, "bias");
   std::vector<double> bias = to_double(constant);
   if (bias.size() == 1) bias.resize(channels, bias.front());
   // A Gemm's [M,1] has one value for each row, also where there are as many columns.
-  else if (bias.size() == channels && constant.shape().back() != constant.size()) to.refuse(fmt::format("its bias {} is not one value for each output", to_string(constant.shape())));
-  if (bias.size() != channels) to.refuse(fmt::format("its bias has {} values for {} outputs", bias.size(), channels));
+  else if (bias.size() == channels && constant.shape().back() != constant.size())
+    to.refuse(
+        fmt::format("its bias {} is not one value for each output", to_string(constant.shape())));
+  if (bias.size() != channels)
+    to.refuse(fmt::format("its bias has {} values for {} outputs", bias.size(), channels));
   return bias;
 }
 
@@ -47,28 +52,88 @@ Tensor transposed(const Tensor& m) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const std::int64_t rows = m.shape()[0], columns = m.shape()[1];
   Tensor out(DType::f32, {columns, rows});
-  Eigen::Map<Matrix>(out.as<float>().data(), columns, rows) = Eigen::Map<const Matrix>(m.as<float>().data(), rows, columns).transpose();
+  Eigen::Map<Matrix>(out.as<float>().data(), columns, rows) =
+      Eigen::Map<const Matrix>(m.as<float>().data(), rows, columns).transpose();
   return out;
+}
+
+/// Weights [O, C/g, k...] of a grouped convolution as [O, C, k...] with zeros for the other groups:
+/// the target has kernels for one group and for depthwise with multiplier 1. Exact.
+Tensor without_groups(const Tensor& w, std::int64_t group) {
+  Shape shape = w.shape();
+  const std::int64_t filters = shape[0], per_group = shape[1],
+                     taps = element_count(shape) / std::max<std::int64_t>(filters * per_group, 1);
+  shape[1] *= group;
+  Tensor out(DType::f32, shape);
+  for (std::int64_t f = 0; f < filters; ++f) {
+    const std::int64_t first = f / (filters / group) * per_group;
+    for (std::int64_t i = 0; i < per_group * taps; ++i)
+      out.as<float>()[static_cast<std::size_t>((f * shape[1] + first) * taps + i)] =
+          w.as<float>()[static_cast<std::size_t>(f * per_group * taps + i)];
+  }
+  return out;
+}
+
+/// A kernel with zeros between its taps in place of dilations. Exact.
+Tensor without_dilations(const Tensor& w, const std::vector<std::int64_t>& dilations) {
+  Shape shape = w.shape();
+  for (std::size_t d = 0; d < dilations.size(); ++d)
+    shape[d + 2] = (shape[d + 2] - 1) * dilations[d] + 1;
+  Tensor out(DType::f32, shape);
+  const std::vector<std::int64_t> from = strides_of(w.shape()), to = strides_of(shape);
+  for (std::int64_t i = 0; i < w.size(); ++i) {
+    std::int64_t rest = i, at = 0;
+    for (std::size_t d = 0; d < from.size(); ++d) {
+      at += rest / from[d] * (d < 2 ? 1 : dilations[d - 2]) * to[d];
+      rest %= from[d];
+    }
+    out.as<float>()[static_cast<std::size_t>(at)] = w.as<float>()[static_cast<std::size_t>(i)];
+  }
+  return out;
+}
+
+/// Explicit pads, begins then ends. SAME_*: the output is ceil(input / stride); the odd one goes to
+/// the named side. Source: ONNX Conv-11, auto_pad.
+std::vector<std::int64_t> explicit_pads(Lowering& to, const Node& node, const Shape& kernel,
+                                        const std::vector<std::int64_t>& strides,
+                                        const std::vector<std::int64_t>& dilations) {
+  const std::size_t spatial = kernel.size() - 2;
+  const std::string mode = node.attrs.get_string("auto_pad", "NOTSET");
+  std::vector<std::int64_t> pads(2 * spatial, 0);
+  if (mode == "NOTSET") return node.attrs.get_ints("pads", pads);
+  if (mode == "VALID") return pads;
+  for (std::size_t d = 0; d < spatial; ++d) {
+    const std::int64_t in = to.shape(node.inputs[0])[d + 2], out = to.shape(node.outputs[0])[d + 2];
+    const std::int64_t total = std::max<std::int64_t>(
+        0, (out - 1) * strides[d] + (kernel[d + 2] - 1) * dilations[d] + 1 - in);
+    pads[d] = mode == "SAME_LOWER" ? total - total / 2 : total / 2;
+    pads[d + spatial] = total - pads[d];
+  }
+  return pads;
 }
 
 }  // namespace
 
-/// Conv of any group with constant weights [O, C/g, k...] and dilation 1.
+/// Conv with constant weights [O, C/g, k...], any group, dilation and padding.
 void lower_conv(Lowering& to, const Node& node) {
   const Tensor& w = constant_operand(to, node, 1, "weight");
   const std::size_t spatial = w.shape().size() - 2;
-  const std::vector<std::int64_t> dilations = node.attrs.get_ints("dilations", std::vector<std::int64_t>(spatial, 1));
-  if (std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; })) to.refuse("the integer Conv kernels have dilation 1 only");
-  if (node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET") to.refuse("auto_pad was not resolved to explicit pads; run the rewrites first");
+  const auto dilations = node.attrs.get_ints("dilations", std::vector<std::int64_t>(spatial, 1));
+  const auto strides = node.attrs.get_ints("strides", std::vector<std::int64_t>(spatial, 1));
+  const std::int64_t group = node.attrs.get_int("group", 1);
   auto linear = deferred(to, node, node.inputs[0]);
-  linear->weights = w;
+  const bool has_kernel = group == 1 || (w.shape()[0] == group && w.shape()[1] == 1);
+  linear->weights = has_kernel ? w : without_groups(w, group);
+  if (std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
+    linear->weights = without_dilations(linear->weights, dilations);
   linear->bias = optional_bias(to, node, 2, linear->channels());
+  const Shape& shape = linear->weights.shape();
   Attrs attrs;
-  attrs.set("dilations", dilations);
-  attrs.set("group", node.attrs.get_int("group", 1));
-  attrs.set("kernel_shape", std::vector<std::int64_t>(w.shape().begin() + 2, w.shape().end()));
-  attrs.set("pads", node.attrs.get_ints("pads", std::vector<std::int64_t>(2 * spatial, 0)));
-  attrs.set("strides", node.attrs.get_ints("strides", std::vector<std::int64_t>(spatial, 1)));
+  attrs.set("dilations", std::vector<std::int64_t>(spatial, 1));
+  attrs.set("group", has_kernel ? group : 1);
+  attrs.set("kernel_shape", std::vector<std::int64_t>(shape.begin() + 2, shape.end()));
+  attrs.set("pads", explicit_pads(to, node, w.shape(), strides, dilations));
+  attrs.set("strides", strides);
   linear->attrs = std::move(attrs);
   define(to, node, std::move(linear));
 }
@@ -91,12 +156,14 @@ void lower_gemm(Lowering& to, const Node& node) {
   define(to, node, std::move(linear));
 }
 
-/// MatMul. Constant right operand: Gemm for a matrix; else one weight scale, as a requant behind a tensor of
-/// rank 3 has no axis for one scale per feature. Two activations: the int32 product.
+/// MatMul. Constant right operand: Gemm for a matrix; else one weight scale, as a requant behind a
+/// tensor of rank 3 has no axis for one scale per feature. Two activations: the int32 product.
 void lower_matmul(Lowering& to, const Node& node) {
   const ValueId a = node.inputs[0], b = node.inputs[1];
-  if (to.shape(a).size() < 2 || to.shape(b).size() < 2) to.refuse("operands of rank 1 have no integer form");
-  if (to.is_constant(a)) to.refuse("a constant left operand has no integer form; transpose the product");
+  if (to.shape(a).size() < 2 || to.shape(b).size() < 2)
+    to.refuse("operands of rank 1 have no integer form");
+  if (to.is_constant(a))
+    to.refuse("a constant left operand has no integer form; transpose the product");
   if (to.is_constant(b)) {
     if (to.shape(b).size() != 2) to.refuse("constant weights of rank above 2 have no integer form");
     auto linear = deferred(to, node, a);

@@ -1,6 +1,6 @@
-#include <algorithm>
-
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "lowering/rules.h"
 
@@ -12,14 +12,19 @@ namespace {
 Attrs plain_slice(Lowering& to, const Node& node) {
   const Shape& shape = to.shape(node.inputs[0]);
   const auto starts = node.attrs.require_ints("starts"), ends = node.attrs.require_ints("ends");
-  std::vector<std::int64_t> axes = node.attrs.get_ints("axes", {}), steps = node.attrs.get_ints("steps", std::vector<std::int64_t>(starts.size(), 1));
-  for (std::size_t i = axes.size(); i < starts.size(); ++i) axes.push_back(static_cast<std::int64_t>(i));
+  std::vector<std::int64_t> axes = node.attrs.get_ints("axes", {}),
+                            steps = node.attrs.get_ints(
+                                "steps", std::vector<std::int64_t>(starts.size(), 1));
+  for (std::size_t i = axes.size(); i < starts.size(); ++i)
+    axes.push_back(static_cast<std::int64_t>(i));
   std::vector<std::int64_t> from, until;
   for (std::size_t i = 0; i < starts.size(); ++i) {
     if (steps[i] < 1) to.refuse("a Slice that runs backwards has no integer kernel");
     axes[i] = normalize_axis(axes[i], shape.size(), node.name);
     const std::int64_t length = shape[static_cast<std::size_t>(axes[i])];
-    const auto inside = [&](std::int64_t v) { return std::clamp<std::int64_t>(v < 0 ? v + length : v, 0, length); };
+    const auto inside = [&](std::int64_t v) {
+      return std::clamp<std::int64_t>(v < 0 ? v + length : v, 0, length);
+    };
     from.push_back(inside(starts[i]));
     until.push_back(inside(ends[i]));
   }
@@ -31,9 +36,63 @@ Attrs plain_slice(Lowering& to, const Node& node) {
   return attrs;
 }
 
+/// The part [from, until) of one axis of an 8-bit tensor.
+ValueId slice(Lowering& to, ValueId x, std::int64_t axis, std::int64_t from, std::int64_t until,
+              const std::string& name) {
+  Attrs attrs;
+  attrs.set("starts", std::vector<std::int64_t>{from});
+  attrs.set("ends", std::vector<std::int64_t>{until});
+  attrs.set("axes", std::vector<std::int64_t>{axis});
+  attrs.set("steps", std::vector<std::int64_t>{1});
+  return to.emit("Slice", name, {x}, std::move(attrs));
+}
+
+void define_moved(Lowering& to, ValueId y, ValueId id, const QuantParams& quant) {
+  to.out().set_quant(id, quant);
+  to.define(y, Activation{id, quant});
+}
+
 }  // namespace
 
-/// Reshape, Transpose, Slice, Gather and the like: the same operator on the 8-bit tensor, which keeps its scale.
+/// Gather of one constant index: a Slice of length one, without its axis. The consumer's own Gather
+/// takes non-negative indices and not the last axis.
+void lower_gather(Lowering& to, const Node& node) {
+  if (!to.is_constant(node.inputs[1]) || to.source().constant(node.inputs[1]).size() != 1)
+    to.refuse("only one constant index has an integer kernel");
+  const Shape& shape = to.shape(node.inputs[0]);
+  const std::int64_t axis = normalize_axis(node.attrs.get_int("axis", 0), shape.size(), node.name);
+  std::int64_t index = to_int64(to.source().constant(node.inputs[1])).front();
+  if (index < 0) index += shape[static_cast<std::size_t>(axis)];
+  const Activation x = to.activation(node.inputs[0]);
+  const ValueId y = node.outputs.front();
+  const ValueId part = slice(to, x.id, axis, index, index + 1, to.name_for(y, "_part"));
+  const ValueId target = to.constant_i64(to.name_for(y, "_shape"), to.shape(y));
+  define_moved(to, y, to.emit("Reshape", to.name_for(y), {part, target}), x.quant);
+}
+
+/// Split: a Slice an output.
+void lower_split(Lowering& to, const Node& node) {
+  if (node.inputs.size() > 1 && node.inputs[1].valid())
+    to.refuse("its sizes were not brought into the node; run the rewrites first");
+  const Activation x = to.activation(node.inputs[0]);
+  const std::int64_t axis =
+      normalize_axis(node.attrs.get_int("axis", 0), to.shape(node.inputs[0]).size(), node.name);
+  const std::int64_t length = to.shape(node.inputs[0])[static_cast<std::size_t>(axis)];
+  const auto count = static_cast<std::int64_t>(node.outputs.size()),
+             each = (length + count - 1) / count;
+  const std::vector<std::int64_t> sizes =
+      node.attrs.get_ints("split", std::vector<std::int64_t>(node.outputs.size(), each));
+  std::int64_t from = 0;
+  for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+    const std::int64_t until = std::min(from + sizes.at(i), length);
+    if (const ValueId y = node.outputs[i]; y.valid())
+      define_moved(to, y, slice(to, x.id, axis, from, until, to.name_for(y)), x.quant);
+    from = until;
+  }
+}
+
+/// Reshape, Transpose, Slice, Gather and the like: the same operator on the 8-bit tensor, which
+/// keeps its scale.
 void lower_movement(Lowering& to, const Node& node) {
   const Activation x = to.activation(node.inputs[0]);
   std::vector<ValueId> inputs{x.id};
@@ -42,18 +101,23 @@ void lower_movement(Lowering& to, const Node& node) {
       inputs.push_back({});
       continue;
     }
-    if (!to.is_constant(node.inputs[i])) to.refuse(fmt::format("its input {} is computed at run time", i));
-    inputs.push_back(to.out().add_constant(to.name_for(node.inputs[i]), to.source().constant(node.inputs[i])));
+    if (!to.is_constant(node.inputs[i]))
+      to.refuse(fmt::format("its input {} is computed at run time", i));
+    inputs.push_back(
+        to.out().add_constant(to.name_for(node.inputs[i]), to.source().constant(node.inputs[i])));
   }
   const ValueId y = node.outputs.front();
   // ONNX lets a Transpose without perm reverse the axes; the consumer wants it spelled out.
   Attrs attrs = node.op == "Slice" && node.inputs.size() == 1 ? plain_slice(to, node) : node.attrs;
   if (node.op == "Transpose" && !attrs.has("perm")) {
     std::vector<std::int64_t> perm;
-    for (std::size_t i = to.shape(node.inputs[0]).size(); i-- > 0;) perm.push_back(static_cast<std::int64_t>(i));
+    for (std::size_t i = to.shape(node.inputs[0]).size(); i-- > 0;)
+      perm.push_back(static_cast<std::int64_t>(i));
     attrs.set("perm", perm);
   }
-  const ValueId out = node.op == "Transpose" ? to.transpose(x.id, attrs.require_ints("perm"), to.name_for(y)) : to.emit(node.op, to.name_for(y), inputs, attrs);
+  const ValueId out = node.op == "Transpose"
+                          ? to.transpose(x.id, attrs.require_ints("perm"), to.name_for(y))
+                          : to.emit(node.op, to.name_for(y), inputs, attrs);
   const Activation moved{out, x.quant};
   to.out().set_quant(moved.id, x.quant);
   to.define(y, moved);
@@ -63,7 +127,8 @@ void lower_movement(Lowering& to, const Node& node) {
 void lower_concat(Lowering& to, const Node& node) {
   double scale = 0;
   for (ValueId in : node.inputs) {
-    if (to.is_constant(in)) to.refuse(fmt::format("operand '{}' is a constant", to.source().value(in).name));
+    if (to.is_constant(in))
+      to.refuse(fmt::format("operand '{}' is a constant", to.source().value(in).name));
     scale = std::max(scale, to.signed_scale(in));
   }
   std::vector<ValueId> inputs;
@@ -76,7 +141,9 @@ void lower_concat(Lowering& to, const Node& node) {
   // The consumer takes two inputs at a time.
   ValueId joined = inputs.front();
   for (std::size_t i = 1; i < inputs.size(); ++i)
-    joined = to.emit("Concat", to.name_for(y, i + 1 == inputs.size() ? "" : fmt::format("_part{}", i)), {joined, inputs[i]}, node.attrs);
+    joined =
+        to.emit("Concat", to.name_for(y, i + 1 == inputs.size() ? "" : fmt::format("_part{}", i)),
+                {joined, inputs[i]}, node.attrs);
   const Activation out{joined, a.quant};
   to.out().set_quant(joined, a.quant);
   to.define(y, out);
@@ -85,10 +152,13 @@ void lower_concat(Lowering& to, const Node& node) {
 void lower_max_pool(Lowering& to, const Node& node) {
   const auto pads = node.attrs.get_ints("pads", {});
   const std::string auto_pad = node.attrs.get_string("auto_pad", "NOTSET");
-  if (auto_pad != "NOTSET" && auto_pad != "VALID") to.refuse("auto_pad was not resolved to explicit pads; run the rewrites first");
-  if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; })) to.refuse("padded MaxPool: the target pads with zero, not with the smallest value");
+  if (auto_pad != "NOTSET" && auto_pad != "VALID")
+    to.refuse("auto_pad was not resolved to explicit pads; run the rewrites first");
+  if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; }))
+    to.refuse("padded MaxPool: the target pads with zero, not with the smallest value");
   const auto dilations = node.attrs.get_ints("dilations", {});
-  if (node.attrs.get_int("ceil_mode", 0) != 0 || std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
+  if (node.attrs.get_int("ceil_mode", 0) != 0 ||
+      std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
     to.refuse("ceil_mode and dilations have no integer kernel");
   const Activation x = to.activation(node.inputs[0]);
   const std::size_t spatial = to.shape(node.inputs[0]).size() - 2;
@@ -105,8 +175,10 @@ void lower_max_pool(Lowering& to, const Node& node) {
 
 /// Zero padding: the zero point is 0, so the integer padding value is 0 too.
 void lower_pad(Lowering& to, const Node& node) {
-  if (node.attrs.get_string("mode", "constant") != "constant") to.refuse("only constant padding has an integer kernel");
-  if (node.attrs.get_float("value", 0.0) != 0.0 || node.inputs.size() > 1) to.refuse("padding with a value other than a constant 0 has no integer kernel");
+  if (node.attrs.get_string("mode", "constant") != "constant")
+    to.refuse("only constant padding has an integer kernel");
+  if (node.attrs.get_float("value", 0.0) != 0.0 || node.inputs.size() > 1)
+    to.refuse("padding with a value other than a constant 0 has no integer kernel");
   const Activation x = to.activation(node.inputs[0]);
   Attrs attrs;
   attrs.set("mode", std::string("constant"));

@@ -1,21 +1,25 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "lowering/rules.h"
 
 namespace waveq {
 
-/// Mean or sum over trailing axes: [1,R,N] x ones [1,N,1] in int32, requantized to a scale of its own. The
-/// consumer's scale-keeping integer mean would leave the mean of a ReLU feature a handful of codes
-/// (waveformer-accuracy.md 2, fact 1), and works for powers of two only.
+/// Mean or sum over trailing axes: [1,R,N] x ones [1,N,1] in int32, requantized to a scale of its
+/// own. The consumer's scale-keeping integer mean would leave the mean of a ReLU feature a handful
+/// of codes (waveformer-accuracy.md 2, fact 1), and works for powers of two only.
 void lower_reduce(Lowering& to, const Node& node) {
   const ValueId x = node.inputs[0], y = node.outputs.front();
-  if (node.inputs.size() > 1 && node.inputs[1].valid() && !to.is_constant(node.inputs[1])) to.refuse("its axes are computed at run time");
+  if (node.inputs.size() > 1 && node.inputs[1].valid() && !to.is_constant(node.inputs[1]))
+    to.refuse("its axes are computed at run time");
   const Shape& shape = to.shape(x);
   const std::size_t rank = shape.size();
-  std::vector<std::int64_t> axes = node.attrs.get_ints("axes", node.inputs.size() > 1 && node.inputs[1].valid() ? to_int64(to.source().constant(node.inputs[1])) : std::vector<std::int64_t>{});
+  std::vector<std::int64_t> axes =
+      node.attrs.get_ints("axes", node.inputs.size() > 1 && node.inputs[1].valid()
+                                      ? to_int64(to.source().constant(node.inputs[1]))
+                                      : std::vector<std::int64_t>{});
   if (axes.empty()) {
     axes.resize(rank);
     std::iota(axes.begin(), axes.end(), 0);
@@ -36,19 +40,27 @@ void lower_reduce(Lowering& to, const Node& node) {
   std::int64_t count = 1;
   for (std::int64_t a : axes) count *= shape[static_cast<std::size_t>(a)];
   const std::int64_t rows = element_count(shape) / std::max<std::int64_t>(count, 1);
-  id = to.emit("Reshape", to.name_for(y, "_rows"), {id, to.constant_i64(to.name_for(y, "_rows_shape"), {1, rows, count})});
-  const ValueId ones = to.out().add_constant(to.name_for(y, "_ones"), Tensor::from<std::int8_t>({1, count, 1}, std::vector<std::int8_t>(static_cast<std::size_t>(count), 1)));
+  id = to.emit("Reshape", to.name_for(y, "_rows"),
+               {id, to.constant_i64(to.name_for(y, "_rows_shape"), {1, rows, count})});
+  const ValueId ones = to.out().add_constant(
+      to.name_for(y, "_ones"),
+      Tensor::from<std::int8_t>({1, count, 1},
+                                std::vector<std::int8_t>(static_cast<std::size_t>(count), 1)));
   const ValueId acc = to.emit("MatMul", to.name_for(y, "_acc"), {id, ones});
-  const double acc_scale = in.quant.scale / (node.op == "ReduceMean" ? static_cast<double>(count) : 1.0);
+  const double acc_scale =
+      in.quant.scale / (node.op == "ReduceMean" ? static_cast<double>(count) : 1.0);
   // Which sign the result has, the operand's storage decides: a mean of unsigned codes is unsigned.
   const bool is_signed = in.quant.is_signed;
   const Signedness signedness = is_signed ? Signedness::signed_ : Signedness::unsigned_;
   Range range = to.range(y, signedness);
   if (!is_signed) range = {0.0, std::max(range.hi, 0.0)};
   const QuantParams wanted = choose_params(range, {to.options().activation_levels, signedness});
-  const Activation mean = to.requant_free(acc, acc_scale, wanted.scale, is_signed, to.name_for(y, "_rq"));
+  const Activation mean =
+      to.requant_free(acc, acc_scale, wanted.scale, is_signed, to.name_for(y, "_rq"));
   const Shape& out_shape = to.shape(y);
-  Activation out{to.emit("Reshape", to.name_for(y), {mean.id, to.constant_i64(to.name_for(y, "_shape"), out_shape)}), mean.quant};
+  Activation out{to.emit("Reshape", to.name_for(y),
+                         {mean.id, to.constant_i64(to.name_for(y, "_shape"), out_shape)}),
+                 mean.quant};
   to.out().set_quant(out.id, out.quant);
   to.define(y, out);
 }
@@ -56,9 +68,12 @@ void lower_reduce(Lowering& to, const Node& node) {
 /// Windows without padding: a depthwise convolution with ones; its requant divides by the window.
 void lower_average_pool(Lowering& to, const Node& node) {
   const auto pads = node.attrs.get_ints("pads", {});
-  if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; })) to.refuse("padded AveragePool has no integer form");
+  if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; }))
+    to.refuse("padded AveragePool has no integer form");
   const auto dilations = node.attrs.get_ints("dilations", {});
-  if (node.attrs.get_int("ceil_mode", 0) != 0 || node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET" || std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
+  if (node.attrs.get_int("ceil_mode", 0) != 0 ||
+      node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET" ||
+      std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
     to.refuse("ceil_mode, auto_pad and dilations have no integer form");
   const Shape& shape = to.shape(node.inputs[0]);
   const std::vector<std::int64_t> kernel = node.attrs.require_ints("kernel_shape");
@@ -67,7 +82,10 @@ void lower_average_pool(Lowering& to, const Node& node) {
   w_shape.insert(w_shape.end(), kernel.begin(), kernel.end());
   const std::int64_t window = element_count(kernel);
   const ValueId y = node.outputs.front();
-  const ValueId ones = to.out().add_constant(to.name_for(y, "_ones"), Tensor::from<std::int8_t>(w_shape, std::vector<std::int8_t>(static_cast<std::size_t>(element_count(w_shape)), 1)));
+  const ValueId ones = to.out().add_constant(
+      to.name_for(y, "_ones"),
+      Tensor::from<std::int8_t>(
+          w_shape, std::vector<std::int8_t>(static_cast<std::size_t>(element_count(w_shape)), 1)));
   Attrs attrs;
   attrs.set("dilations", std::vector<std::int64_t>(kernel.size(), 1));
   attrs.set("group", shape[1]);

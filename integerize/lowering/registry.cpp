@@ -4,29 +4,54 @@
 
 namespace waveq {
 
-// One rule an operator of the canonical float graph. Adding one: a function in lowering/<family>.cpp, its
-// declaration in rules.h and a row here.
+// One rule an operator of the canonical float graph. Adding one: a function in
+// lowering/<family>.cpp, its declaration in rules.h and a row here.
 const std::vector<LoweringRule>& all_lowerings() {
   static const std::vector<LoweringRule> rules = {
-      {{"Add", "a*s_a + b*s_b: both 8-bit at one scale, Add, requant; + constant: the requant's add", "Deeploy Add; deeploy-dialect.md 6.7, 13.8"}, lower_add},
-      {{"AveragePool", "sum over the window as a depthwise Conv of ones, requant by 1/window", "integer-approximations.md 4"}, lower_average_pool},
-      {{"Clip", "[0, c]: unsigned requant that saturates at c", "deeploy-dialect.md 5"}, lower_clip},
-      {{"Concat", "all inputs at the largest scale, Concat", "integer-approximations.md 4"}, lower_concat},
-      {{"Conv", "int8 weights per channel, int32 accumulator, bias in the requant's add", "Deeploy Conv; deeploy-dialect.md 6.1"}, lower_conv},
-      {{"Div", "by a constant: the scale; by an activation: IntegerDiv(num, den) with Delta, eta, eps proven not to wrap", "Deeploy Div_s32.c; integer-approximations.md 10.4"}, lower_div},
+      {{"Add",
+        "a*s_a + b*s_b: both 8-bit at one scale, Add, requant; + constant: the requant's add",
+        "Deeploy Add; deeploy-dialect.md 6.7, 13.8"},
+       lower_add},
+      {{"AveragePool", "sum over the window as a depthwise Conv of ones, requant by 1/window",
+        "integer-approximations.md 4"},
+       lower_average_pool},
+      {{"Clip", "[0, c]: unsigned requant that saturates at c", "deeploy-dialect.md 5"},
+       lower_clip},
+      {{"Concat", "all inputs at the largest scale, Concat", "integer-approximations.md 4"},
+       lower_concat},
+      {{"Conv", "int8 weights per channel, int32 accumulator, bias in the requant's add",
+        "Deeploy Conv; deeploy-dialect.md 6.1"},
+       lower_conv},
+      {{"Div",
+        "by a constant: the scale; by an activation: IntegerDiv(num, den) with Delta, eta, eps "
+        "proven not to wrap",
+        "Deeploy Div_s32.c; integer-approximations.md 10.4"},
+       lower_div},
       {{"Flatten", "moves integers", "ONNX Flatten"}, lower_movement},
-      {{"Gather", "moves integers", "ONNX Gather"}, lower_movement},
-      {{"Gelu", "iGELU, requant", "I-BERT i-GELU; Deeploy GELU_s8.c; integer-approximations.md 7.1"}, lower_gelu},
-      {{"Gemm", "int8 weights per output, int32 bias, int32 accumulator", "Deeploy Gemm; deeploy-dialect.md 6.2"}, lower_gemm},
-      {{"MatMul", "int8 x int8 -> int32; constant weights as for Gemm", "Deeploy MatMul; deeploy-dialect.md 6.2"}, lower_matmul},
+      {{"Gather", "one constant index: Slice and Reshape", "ONNX Gather"}, lower_gather},
+      {{"Gelu", "iGELU, requant",
+        "I-BERT i-GELU; Deeploy GELU_s8.c; integer-approximations.md 7.1"},
+       lower_gelu},
+      {{"Gemm", "int8 weights per output, int32 bias, int32 accumulator",
+        "Deeploy Gemm; deeploy-dialect.md 6.2"},
+       lower_gemm},
+      {{"MatMul", "int8 x int8 -> int32; constant weights as for Gemm",
+        "Deeploy MatMul; deeploy-dialect.md 6.2"},
+       lower_matmul},
       {{"MaxPool", "on integers, the scale kept", "Deeploy MaxPool"}, lower_max_pool},
-      {{"Mul", "by a constant: the scale; of activations: int32 product, requant", "Deeploy Mul; deeploy-dialect.md 6.7"}, lower_mul},
+      {{"Mul", "by a constant: the scale; of activations: int32 product, requant",
+        "Deeploy Mul; deeploy-dialect.md 6.7"},
+       lower_mul},
       {{"Pad", "with zero, on integers", "Deeploy Pad"}, lower_pad},
-      {{"ReduceMean", "MatMul with a column of ones, requant by 1/N to a scale of its own", "waveformer-accuracy.md 2"}, lower_reduce},
-      {{"ReduceSum", "MatMul with a column of ones, requant", "waveformer-accuracy.md 2"}, lower_reduce},
+      {{"ReduceMean", "MatMul with a column of ones, requant by 1/N to a scale of its own",
+        "waveformer-accuracy.md 2"},
+       lower_reduce},
+      {{"ReduceSum", "MatMul with a column of ones, requant", "waveformer-accuracy.md 2"},
+       lower_reduce},
       {{"Relu", "the lower clip of an unsigned requant", "deeploy-dialect.md 5"}, lower_relu},
       {{"Reshape", "moves integers", "ONNX Reshape"}, lower_movement},
       {{"Slice", "moves integers", "ONNX Slice"}, lower_movement},
+      {{"Split", "a Slice an output", "ONNX Split"}, lower_split},
       {{"Squeeze", "moves integers", "ONNX Squeeze"}, lower_movement},
       {{"Sub", "as Add with the second operand negated", "Deeploy Sub"}, lower_sub},
       {{"Transpose", "moves integers", "ONNX Transpose"}, lower_movement},
@@ -37,7 +62,8 @@ const std::vector<LoweringRule>& all_lowerings() {
 
 const LoweringRule* find_lowering(std::string_view op) {
   const auto& rules = all_lowerings();
-  const auto it = std::ranges::find(rules, op, [](const LoweringRule& r) { return std::string_view(r.info.op); });
+  const auto it = std::ranges::find(
+      rules, op, [](const LoweringRule& r) { return std::string_view(r.info.op); });
   return it == rules.end() ? nullptr : &*it;
 }
 

@@ -23,11 +23,14 @@ void lower_reduce(Lowering& to, const Node& node);
 void lower_average_pool(Lowering& to, const Node& node);
 // movement.cpp
 void lower_movement(Lowering& to, const Node& node);
+void lower_gather(Lowering& to, const Node& node);
+void lower_split(Lowering& to, const Node& node);
 void lower_concat(Lowering& to, const Node& node);
 void lower_max_pool(Lowering& to, const Node& node);
 void lower_pad(Lowering& to, const Node& node);
 
-/// A constant operand as one number, or one per index of axis 1 of a tensor of `shape`; nothing for any other shape.
+/// A constant operand as one number, or one per index of axis 1 of a tensor of `shape`; nothing for
+/// any other shape.
 std::optional<std::vector<double>> per_channel_constant(const Tensor& constant, const Shape& shape);
 
 }  // namespace waveq

@@ -197,7 +197,7 @@ def check_division(folder, node):
 def check_pad(folder, node):
     pads, rank = node.attr("pads"), len(folder.net.shape(node.inputs[0]) or [])
     good = len(node.inputs) == 1 and node.attr("mode") == "constant" and "value" in node.protos and pads \
-        and len(pads) == 2 * rank and pads[:rank] == pads[rank:] and not any(pads[:2]) and min(pads) >= 0
+        and len(pads) == 2 * rank and (rank == 3 or pads[:rank] == pads[rank:]) and not any(pads[:2]) and min(pads) >= 0
     if not good:
         folder.report("pad.form", node.where, f"pads {pads}, mode {node.attr('mode')}, {len(node.inputs)} inputs")
 

@@ -5,7 +5,8 @@ namespace {
 
 using namespace test;
 
-TEST_CASE("lowering: a gain and an offset per channel behind a sum become one depthwise convolution") {
+TEST_CASE(
+    "lowering: a gain and an offset per channel behind a sum become one depthwise convolution") {
   FloatNet net;
   const ValueId a = net.input("a", {1, 3, 5}), b = net.input("b", {1, 3, 5});
   const ValueId gain = net.floats({3, 1}, {0.5F, -2.0F, 0.0F});
@@ -19,7 +20,8 @@ TEST_CASE("lowering: a gain and an offset per channel behind a sum become one de
   CHECK(q.count("Mul") == 0);
 }
 
-TEST_CASE("lowering: behind a clipped convolution gains and offsets per channel are not the requant's") {
+TEST_CASE(
+    "lowering: behind a clipped convolution gains and offsets per channel are not the requant's") {
   FloatNet net;
   const ValueId x = net.input("x", {1, 2, 6});
   const ValueId r = net.op("Relu", {net.op("Conv", {x, net.random({3, 2, 1}, -1, 1, 5)})});
@@ -47,7 +49,8 @@ TEST_CASE("lowering: a gain per channel of a matrix is refused") {
 TEST_CASE("lowering: a constant per channel away from a linear node is added at full shape") {
   FloatNet net;
   const ValueId x = net.input("x", {1, 3, 2});
-  net.output(net.op("Add", {net.op("Transpose", {x}, attributes({{"perm", Ints{0, 1, 2}}})), net.floats({3, 1}, {0.1F, -0.7F, 2.0F})}));
+  net.output(net.op("Add", {net.op("Transpose", {x}, attributes({{"perm", Ints{0, 1, 2}}})),
+                            net.floats({3, 1}, {0.1F, -0.7F, 2.0F})}));
   const Lowered q = lower_and_compare(net);
   CHECK(q.worst_steps < 2);
   REQUIRE(q.count("Add") == 1);
@@ -63,7 +66,8 @@ TEST_CASE("lowering: a constant behind GELU leaves the requant behind iGELU with
   CHECK(q.worst_steps < 4);
   for (const Node* n : q.nodes("RequantShift")) {
     const NodeId before = q.graph().value(n->inputs[0]).producer;
-    if (before.valid() && q.graph().node(before).op == "iGELU") CHECK(to_int64(q.graph().constant(n->inputs[2])) == Ints{0});
+    if (before.valid() && q.graph().node(before).op == "iGELU")
+      CHECK(to_int64(q.graph().constant(n->inputs[2])) == Ints{0});
   }
 }
 
@@ -73,7 +77,8 @@ TEST_CASE("lowering: two transposes of one tensor are one node") {
   const auto perm = attributes({{"perm", Ints{0, 2, 1}}});
   const ValueId rows = net.op("Relu", {net.op("Transpose", {x}, perm)});
   net.output(net.op("MatMul", {net.op("Transpose", {x}, perm), x})).output(rows);
-  net.output(net.op("ReduceMean", {x}, attributes({{"axes", Ints{1}}, {"keepdims", std::int64_t{0}}})));
+  net.output(
+      net.op("ReduceMean", {x}, attributes({{"axes", Ints{1}}, {"keepdims", std::int64_t{0}}})));
   CHECK(lower_and_compare(net).count("Transpose") == 1);
 }
 

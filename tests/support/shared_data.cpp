@@ -1,10 +1,10 @@
 #include "shared_data.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <iostream>
 #include <vector>
-
-#include <unistd.h>
 
 namespace waveq::test {
 

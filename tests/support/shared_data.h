@@ -5,8 +5,8 @@
 
 namespace waveq::test {
 
-/// Path below the shared folder (models/, vectors/), or nothing, with a message on stdout, where it is absent.
-/// Usage: `const auto dir = shared("models/waveformer_kws_fsdd"); if (!dir) return;`
+/// Path below the shared folder (models/, vectors/), or nothing, with a message on stdout, where it
+/// is absent. Usage: `const auto dir = shared("models/waveformer_kws_fsdd"); if (!dir) return;`
 std::optional<std::filesystem::path> shared(const std::filesystem::path& below);
 
 /// A fresh empty folder below the system's temporary folder, removed at process exit.

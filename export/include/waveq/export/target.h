@@ -25,11 +25,11 @@ struct Finding {
 struct TargetProfile {
   std::string name;
   std::string summary;
-  std::string source;                     ///< where the facts come from
-  std::int64_t opset = 10;                ///< of the written file
-  std::string dialect_domain;             ///< of the integer dialect's operators
+  std::string source;          ///< where the facts come from
+  std::int64_t opset = 10;     ///< of the written file
+  std::string dialect_domain;  ///< of the integer dialect's operators
   std::vector<TargetOperator> operators;
-  std::vector<std::string> limits;        ///< rules that hold for the whole network, in words
+  std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
   /// The network's file in the target's dialect. \throws Error of the ONNX writer.

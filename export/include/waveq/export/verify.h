@@ -19,10 +19,11 @@ struct Mismatch {
 };
 
 struct VerifyReport {
-  std::size_t tensors = 0;             ///< compared
+  std::size_t tensors = 0;  ///< compared
   std::size_t outputs = 0, activations = 0;
-  std::vector<std::string> unmatched;  ///< arrays of activations.npz that name no tensor of the network
-  std::vector<Mismatch> mismatches;    ///< in the network's order; empty: everything equal
+  std::vector<std::string>
+      unmatched;  ///< arrays of activations.npz that name no tensor of the network
+  std::vector<Mismatch> mismatches;  ///< in the network's order; empty: everything equal
 };
 
 struct VerifyOptions {
@@ -30,10 +31,11 @@ struct VerifyOptions {
   Overflow overflow = Overflow::wrap;
 };
 
-/// Re-runs `dir`/network.onnx on `dir`/inputs.npz and compares with outputs.npz and, where it is there,
-/// activations.npz, element by element. Inputs and outputs correspond by position, activations by name
-/// (letters, digits and underscores count). Integer networks are compared exactly; a float network within 1e-4.
-/// \throws Error{io|parse} for missing or damaged files, Error{data} where arrays do not fit the network.
+/// Re-runs `dir`/network.onnx on `dir`/inputs.npz and compares with outputs.npz and, where it is
+/// there, activations.npz, element by element. Inputs and outputs correspond by position,
+/// activations by name (letters, digits and underscores count). Integer networks are compared
+/// exactly; a float network within 1e-4. \throws Error{io|parse} for missing or damaged files,
+/// Error{data} where arrays do not fit the network.
 VerifyReport verify_folder(const std::filesystem::path& dir, const VerifyOptions& options = {});
 
 /// One tensor of `waveq compare`.
@@ -47,11 +49,14 @@ struct Comparison {
   bool extra = false;              ///< only the second dump has it: told, but no difference
 };
 
-/// Compares two dumps array by array, in the order of `a`. Integer against integer: exactly. Anything with
-/// floats: SQNR of b against a, and cosine. Arrays that only one side has are listed with a problem.
-std::vector<Comparison> compare_dumps(const std::filesystem::path& a, const std::filesystem::path& b);
+/// Compares two dumps array by array, in the order of `a`. Integer against integer: exactly.
+/// Anything with floats: SQNR of b against a, and cosine. Arrays that only one side has are listed
+/// with a problem.
+std::vector<Comparison> compare_dumps(const std::filesystem::path& a,
+                                      const std::filesystem::path& b);
 
-/// 10 log10(sum ref^2 / sum (ref - got)^2); infinity where equal, 0 where both sums are 0 is infinity too.
+/// 10 log10(sum ref^2 / sum (ref - got)^2); infinity where equal, 0 where both sums are 0 is
+/// infinity too.
 double sqnr_db(double signal, double noise);
 
 }  // namespace waveq

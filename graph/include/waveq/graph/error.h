@@ -52,11 +52,11 @@ class Error : public std::exception {
 };
 
 /// Checks an invariant of waveq itself; a failure is our bug, never the user's.
-#define WAVEQ_CHECK(condition)                                                              \
-  do {                                                                                      \
-    if (!(condition))                                                                       \
-      throw ::waveq::Error(::waveq::ErrorCode::internal,                                    \
-                           std::string(__FILE__) + ":" + std::to_string(__LINE__),          \
+#define WAVEQ_CHECK(condition)                                                                \
+  do {                                                                                        \
+    if (!(condition))                                                                         \
+      throw ::waveq::Error(::waveq::ErrorCode::internal,                                      \
+                           std::string(__FILE__) + ":" + std::to_string(__LINE__),            \
                            "invariant '" #condition "' does not hold", "please report this"); \
   } while (false)
 

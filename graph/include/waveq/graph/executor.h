@@ -30,11 +30,12 @@ class Plan {
   };
   const Graph* graph_;
   std::vector<Step> steps_;
-  std::vector<int> slot_;                 ///< per value: buffer index, -1 for constants and unused values
+  std::vector<int> slot_;  ///< per value: buffer index, -1 for constants and unused values
   std::vector<std::size_t> slot_bytes_;
 };
 
-/// Evaluates a planned graph again and again in the same buffers. Not thread-safe; make one each thread.
+/// Evaluates a planned graph again and again in the same buffers. Not thread-safe; make one each
+/// thread.
 class Executor {
  public:
   explicit Executor(std::shared_ptr<const Plan> plan, Overflow overflow = Overflow::error);
@@ -52,13 +53,14 @@ class Executor {
   std::shared_ptr<const Plan> plan_;
   Overflow overflow_;
   std::vector<std::unique_ptr<std::byte[]>> buffers_;
-  std::vector<Tensor> values_;                        ///< views into buffers_, or of constants
-  std::vector<std::vector<const Tensor*>> inputs_;    ///< per step
+  std::vector<Tensor> values_;                      ///< views into buffers_, or of constants
+  std::vector<std::vector<const Tensor*>> inputs_;  ///< per step
   std::vector<std::vector<Tensor*>> outputs_;
 };
 
 /// One-off evaluation of a single node on given inputs (constant folding, tests).
-std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node, std::span<const Tensor* const> inputs,
+std::vector<Tensor> evaluate_node(const Graph& graph, const Node& node,
+                                  std::span<const Tensor* const> inputs,
                                   Overflow overflow = Overflow::error);
 
 }  // namespace waveq

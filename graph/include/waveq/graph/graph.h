@@ -21,7 +21,9 @@ using Attr = std::variant<std::int64_t, double, std::string, std::vector<std::in
 /// an int may be stored as a float with an integral value or as a one-element tensor.
 class Attrs {
  public:
-  void set(std::string name, Attr value) { values_.insert_or_assign(std::move(name), std::move(value)); }
+  void set(std::string name, Attr value) {
+    values_.insert_or_assign(std::move(name), std::move(value));
+  }
   void erase(std::string_view name);
   bool has(std::string_view name) const { return values_.find(name) != values_.end(); }
   const Attr* find(std::string_view name) const;
@@ -30,7 +32,8 @@ class Attrs {
   std::int64_t get_int(std::string_view name, std::int64_t fallback) const;
   double get_float(std::string_view name, double fallback) const;
   std::string get_string(std::string_view name, std::string_view fallback) const;
-  std::vector<std::int64_t> get_ints(std::string_view name, std::vector<std::int64_t> fallback) const;
+  std::vector<std::int64_t> get_ints(std::string_view name,
+                                     std::vector<std::int64_t> fallback) const;
   /// As above; absent is an Error{parse} too.
   std::int64_t require_int(std::string_view name) const;
   std::vector<std::int64_t> require_ints(std::string_view name) const;
@@ -60,15 +63,17 @@ struct NodeId {
 struct Value {
   std::string name;  ///< unique in the graph
   TensorType type;
-  std::shared_ptr<const Tensor> constant;  ///< weights and other known tensors; shared by copies of the graph
-  std::optional<QuantParams> quant;        ///< meaning of integer elements where one scale applies
-  NodeId producer;                         ///< invalid for graph inputs and constants
-  std::vector<NodeId> uses;                ///< one entry per consuming input slot, in order of insertion
+  std::shared_ptr<const Tensor>
+      constant;  ///< weights and other known tensors; shared by copies of the graph
+  std::optional<QuantParams> quant;  ///< meaning of integer elements where one scale applies
+  NodeId producer;                   ///< invalid for graph inputs and constants
+  std::vector<NodeId> uses;          ///< one entry per consuming input slot, in order of insertion
 };
 
 struct Node {
-  std::string op;    ///< operator type; the ONNX domain does not matter (as for Deeploy)
-  std::string name;  ///< as in the user's model; unique, given by the reader where the model has none
+  std::string op;  ///< operator type; the ONNX domain does not matter (as for Deeploy)
+  std::string
+      name;  ///< as in the user's model; unique, given by the reader where the model has none
   std::vector<ValueId> inputs;   ///< an invalid id is an absent optional input
   std::vector<ValueId> outputs;  ///< an invalid id is an unused optional output
   Attrs attrs;
@@ -76,8 +81,8 @@ struct Node {
   bool removed = false;
 };
 
-/// A computation: arenas of values and nodes addressed by id. A value type: copying it is a snapshot
-/// (constants are shared). Ids stay valid until compact(). Node order is not significant;
+/// A computation: arenas of values and nodes addressed by id. A value type: copying it is a
+/// snapshot (constants are shared). Ids stay valid until compact(). Node order is not significant;
 /// `topological_order` is derived.
 class Graph {
  public:
@@ -90,9 +95,11 @@ class Graph {
   const Node& node(NodeId id) const { return nodes_.at(static_cast<std::size_t>(id.index)); }
   const std::vector<ValueId>& inputs() const { return inputs_; }
   const std::vector<ValueId>& outputs() const { return outputs_; }
-  std::size_t value_count() const { return values_.size(); }  ///< arena size, unused values included
-  std::size_t node_count() const { return nodes_.size(); }    ///< arena size, removed nodes included
-  std::vector<NodeId> nodes() const;                          ///< live nodes in order of insertion
+  std::size_t value_count() const {
+    return values_.size();
+  }                                                         ///< arena size, unused values included
+  std::size_t node_count() const { return nodes_.size(); }  ///< arena size, removed nodes included
+  std::vector<NodeId> nodes() const;                        ///< live nodes in order of insertion
   std::optional<ValueId> find_value(std::string_view name) const;
   bool is_constant(ValueId id) const { return id.valid() && value(id).constant != nullptr; }
   const Tensor& constant(ValueId id) const;  ///< \throws Error{internal} when not constant

@@ -20,14 +20,17 @@ enum class Overflow {
 struct InferContext {
   const Graph& graph;
   const Node& node;
-  std::span<const TensorType> inputs;          ///< undefined dtype for an absent optional input
-  std::span<const Tensor* const> constants;    ///< known contents, nullptr where unknown
+  std::span<const TensorType> inputs;        ///< undefined dtype for an absent optional input
+  std::span<const Tensor* const> constants;  ///< known contents, nullptr where unknown
 
   const TensorType& input(std::size_t i) const;  ///< \throws Error{shape} when absent
   bool has(std::size_t i) const { return i < inputs.size() && inputs[i].known(); }
-  const Tensor* constant(std::size_t i) const { return i < constants.size() ? constants[i] : nullptr; }
+  const Tensor* constant(std::size_t i) const {
+    return i < constants.size() ? constants[i] : nullptr;
+  }
   const Attrs& attrs() const { return node.attrs; }
-  [[noreturn]] void fail(std::string what, std::string hint = {}) const;  ///< Error{shape} at the node
+  [[noreturn]] void fail(std::string what,
+                         std::string hint = {}) const;  ///< Error{shape} at the node
 };
 
 /// What an operator sees of one node during evaluation. Outputs have their inferred type and
@@ -52,9 +55,10 @@ struct EvalContext {
 /// standard operator share an OpDef; `eval` looks at the dtypes.
 struct OpDef {
   std::string name;
-  std::vector<std::string> inputs;    ///< names; a trailing "?" marks an optional one, "..." a variadic tail
+  std::vector<std::string>
+      inputs;  ///< names; a trailing "?" marks an optional one, "..." a variadic tail
   std::vector<std::string> attrs = {};  ///< attribute names that have meaning
-  std::string spec;                   ///< ONNX operator and versions, or kernel file
+  std::string spec;                     ///< ONNX operator and versions, or kernel file
   std::function<std::vector<TensorType>(const InferContext&)> infer;
   std::function<void(const EvalContext&)> eval;
   /// Only moves elements: no arithmetic, output values are input values (Reshape, Transpose, ...).
@@ -72,9 +76,9 @@ const std::vector<const OpDef*>& all_ops();
 
 /// Axes, pads and the like: an attribute in older opsets, a constant input in newer ones.
 /// Returns `fallback` when neither is present. \throws Error when the input is not constant.
-std::vector<std::int64_t> ints_param(const InferContext& ctx, std::string_view attr, std::size_t input,
-                                     std::vector<std::int64_t> fallback);
-std::vector<std::int64_t> ints_param(const EvalContext& ctx, std::string_view attr, std::size_t input,
-                                     std::vector<std::int64_t> fallback);
+std::vector<std::int64_t> ints_param(const InferContext& ctx, std::string_view attr,
+                                     std::size_t input, std::vector<std::int64_t> fallback);
+std::vector<std::int64_t> ints_param(const EvalContext& ctx, std::string_view attr,
+                                     std::size_t input, std::vector<std::int64_t> fallback);
 
 }  // namespace waveq

@@ -9,9 +9,9 @@ namespace waveq {
 /// What the integers of a tensor mean: real = scale * (q - zero_point).
 /// q lies in [0, n_levels-1] if unsigned, [-n_levels/2, n_levels/2-1] if signed.
 struct QuantParams {
-  double scale = 1.0;            ///< real value of one step; > 0
+  double scale = 1.0;  ///< real value of one step; > 0
   std::int64_t zero_point = 0;
-  std::int64_t n_levels = 256;   ///< 2..65536
+  std::int64_t n_levels = 256;  ///< 2..65536
   bool is_signed = true;
   /// Narrowest storage for these levels (4- and 2-bit data live in 8-bit storage).
   DType storage() const {

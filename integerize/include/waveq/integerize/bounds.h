@@ -10,8 +10,8 @@
 
 namespace waveq {
 
-/// What values a tensor of an integer network can take: one closed interval for each index of axis 1,
-/// or a single one for all elements.
+/// What values a tensor of an integer network can take: one closed interval for each index of axis
+/// 1, or a single one for all elements.
 struct Bounds {
   std::vector<Interval> channels;  ///< never empty
 
@@ -21,17 +21,19 @@ struct Bounds {
   const Interval& of(std::size_t channel) const { return channels[per_channel() ? channel : 0]; }
 };
 
-/// The largest magnitude any int32 intermediate of a node can reach, and whether that is shown to fit.
+/// The largest magnitude any int32 intermediate of a node can reach, and whether that is shown to
+/// fit.
 struct NodeBound {
-  double worst = 0;          ///< largest reachable |intermediate|; limit 2^31 - 1
-  bool proven = false;       ///< no intermediate can leave its type, no divisor can be zero
-  std::string reason;        ///< why not proven; for a relational argument, what it rests on
+  double worst = 0;     ///< largest reachable |intermediate|; limit 2^31 - 1
+  bool proven = false;  ///< no intermediate can leave its type, no divisor can be zero
+  std::string reason;   ///< why not proven; for a relational argument, what it rests on
 };
 
 /// Interval analysis of an integer network with its real weights (integer-approximations.md 15):
 /// forward propagation from the levels of the graph inputs, one interval a channel, tightened for
 /// quotients of linear attention by the relation between numerator and denominator (quotient.h).
-/// Sound: every reachable value lies in its interval. The graph may grow; it must not change otherwise.
+/// Sound: every reachable value lies in its interval. The graph may grow; it must not change
+/// otherwise.
 class BoundsAnalysis {
  public:
   /// Graph inputs get the range of their QuantParams, else of their dtype (i32 inputs of foreign

@@ -17,32 +17,36 @@ using Progress = std::function<void(std::string_view stage, std::size_t done, st
 
 /// Float and integer network side by side on labelled or unlabelled samples.
 struct Accuracy {
-  std::string metric;                     ///< "top1" where the data have labels, else "none"
+  std::string metric;  ///< "top1" where the data have labels, else "none"
   std::optional<double> float_top1, integer_top1;
-  double agreement = 0;                   ///< share of samples with the same argmax of the first output
+  double agreement = 0;  ///< share of samples with the same argmax of the first output
   std::size_t samples = 0;
-  double output_sqnr_db = 0;              ///< pooled over all outputs and samples
-  double median_sqnr_db = 0;              ///< median over samples
-  double trimmed_sqnr_db = 0;             ///< pooled without the 2 % of samples with the largest error
+  double output_sqnr_db = 0;   ///< pooled over all outputs and samples
+  double median_sqnr_db = 0;   ///< median over samples
+  double trimmed_sqnr_db = 0;  ///< pooled without the 2 % of samples with the largest error
 };
 
-/// q = clamp(round_half_away(x / scale) + zero_point, lo, hi), computed in double; the one quantizer of network inputs.
-/// Source: integer-approximations.md 1.3.
+/// q = clamp(round_half_away(x / scale) + zero_point, lo, hi), computed in double; the one
+/// quantizer of network inputs. Source: integer-approximations.md 1.3.
 Tensor quantize_tensor(const Tensor& real, const QuantParams& params);
 
 /// Runs both networks on every sample. The result does not depend on the number of threads.
 /// \throws Error of the dataset and of evaluation.
-Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data, unsigned threads, const Progress& progress = {});
+Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data,
+                  unsigned threads, const Progress& progress = {});
 
 /// How well one integer tensor carries its float tensor.
 struct TensorQuality {
   std::string float_value, integer_value;
   double scale = 1;
   double sqnr_db = 0;
-  double saturation = 0;   ///< share of codes at either end of the tensor's levels (for unsigned: the upper end)
+  double saturation =
+      0;  ///< share of codes at either end of the tensor's levels (for unsigned: the upper end)
 };
 
 /// Measured on up to `limit` samples.
-std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network, Dataset& data, std::size_t limit, const Progress& progress = {});
+std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,
+                                          Dataset& data, std::size_t limit,
+                                          const Progress& progress = {});
 
 }  // namespace waveq

@@ -21,9 +21,10 @@ struct IntegerizeOptions {
   RequantLimits requant;
 };
 
-/// Range to represent of a float tensor (by name in the float graph) on a grid of these levels; nothing where
-/// none was recorded.
-using RangeLookup = std::function<std::optional<Range>(const std::string& tensor, const QuantSpec& levels)>;
+/// Range to represent of a float tensor (by name in the float graph) on a grid of these levels;
+/// nothing where none was recorded.
+using RangeLookup =
+    std::function<std::optional<Range>(const std::string& tensor, const QuantSpec& levels)>;
 
 /// Which integer tensor carries a float tensor: float ~ quant.scale * (q - quant.zero_point).
 struct Correspondence {
@@ -34,26 +35,30 @@ struct Correspondence {
 
 /// A node of the float graph that has no integer form.
 struct NotInteger {
-  std::string node;    ///< name in the user's model
+  std::string node;  ///< name in the user's model
   std::string op;
   std::string reason;
 };
 
 /// An integer network and what its integers mean.
 struct IntegerNetwork {
-  Graph graph;                                  ///< operators of the integer dialect; every tensor integer
-  std::vector<Correspondence> correspondences;  ///< in the order of creation; one float tensor may occur twice
+  Graph graph;  ///< operators of the integer dialect; every tensor integer
+  std::vector<Correspondence>
+      correspondences;  ///< in the order of creation; one float tensor may occur twice
 };
 
 /// Lowers a canonical float graph (rewrites/registry.cpp states the form) to integer operators.
 ///
-/// Every float tensor is carried by an accumulator (int32, real = scale_c * q + offset_c) or an activation
-/// (8 bit, real = scale * q). A RequantShift turns one into the other as late as possible: a ReLU becomes
-/// the clip of an unsigned requant, a constant factor changes the scale, a constant term becomes the requant's
-/// add, and what follows a requant uses the scale that its rounded multiplier really applies.
-/// \throws Error{not_integer} listing every node that has no integer form; Error{data} where no range is
-///   known for a tensor that needs one; Error{overflow} where no requant parameters are provably safe.
-IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges, const IntegerizeOptions& options);
+/// Every float tensor is carried by an accumulator (int32, real = scale_c * q + offset_c) or an
+/// activation (8 bit, real = scale * q). A RequantShift turns one into the other as late as
+/// possible: a ReLU becomes the clip of an unsigned requant, a constant factor changes the scale, a
+/// constant term becomes the requant's add, and what follows a requant uses the scale that its
+/// rounded multiplier really applies. \throws Error{not_integer} listing every node that has no
+/// integer form; Error{data} where no range is
+///   known for a tensor that needs one; Error{overflow} where no requant parameters are provably
+///   safe.
+IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
+                          const IntegerizeOptions& options);
 
 /// Why each node that cannot be lowered cannot; empty when all can. Needs no calibration.
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options);

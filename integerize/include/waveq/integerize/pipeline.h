@@ -18,9 +18,11 @@ namespace waveq {
 /// What `quantize` starts from.
 struct QuantizeJob {
   std::filesystem::path model;
-  std::filesystem::path calibration_data;                  ///< .npz; also the source of the golden inputs
-  std::optional<std::filesystem::path> calibration_table;  ///< ranges from here instead of a calibration run
-  std::optional<std::filesystem::path> evaluation_data;    ///< .npz; the calibration data where absent
+  std::filesystem::path calibration_data;  ///< .npz; also the source of the golden inputs
+  std::optional<std::filesystem::path>
+      calibration_table;  ///< ranges from here instead of a calibration run
+  std::optional<std::filesystem::path>
+      evaluation_data;  ///< .npz; the calibration data where absent
   Recipe recipe;
   unsigned threads = 1;
   Progress progress;
@@ -28,14 +30,14 @@ struct QuantizeJob {
 
 /// One evaluation of the integer network, every tensor kept.
 struct GoldenVectors {
-  std::vector<Tensor> inputs, outputs;             ///< in graph order, device dtypes
-  std::map<std::string, Tensor> activations;       ///< every node output, by name
+  std::vector<Tensor> inputs, outputs;        ///< in graph order, device dtypes
+  std::map<std::string, Tensor> activations;  ///< every node output, by name
 };
 
 /// Everything that `quantize` found out; export writes it to a folder.
 struct QuantizeResult {
-  Recipe recipe;                 ///< resolved
-  Graph float_graph;             ///< canonical
+  Recipe recipe;      ///< resolved
+  Graph float_graph;  ///< canonical
   RewriteReport rewrites;
   CalibrationTable calibration;
   IntegerNetwork network;
@@ -56,10 +58,12 @@ const std::vector<PassInfo>& pipeline_passes();
 
 /// Reads a model with the recipe's shapes and brings it to canonical form.
 /// \throws errors of read_onnx and rewrite.
-Graph load_canonical(const std::filesystem::path& model, const Recipe& recipe, RewriteReport* report = nullptr);
+Graph load_canonical(const std::filesystem::path& model, const Recipe& recipe,
+                     RewriteReport* report = nullptr);
 
 /// The whole way from a float model to a proven integer network with golden vectors.
-/// \throws Error{not_integer} with all nodes that have no integer form; Error{overflow} with all nodes whose
+/// \throws Error{not_integer} with all nodes that have no integer form; Error{overflow} with all
+/// nodes whose
 ///   proof fails; errors of reading, calibration and evaluation.
 QuantizeResult quantize(const QuantizeJob& job);
 

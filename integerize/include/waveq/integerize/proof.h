@@ -10,15 +10,16 @@ namespace waveq {
 /// What the overflow proof says about one node.
 struct NodeProof {
   std::string node, op;
-  double bound = 0;           ///< largest |int32 intermediate| that can be reached
-  double headroom_bits = 0;   ///< log2(2^31 / bound)
+  double bound = 0;          ///< largest |int32 intermediate| that can be reached
+  double headroom_bits = 0;  ///< log2(2^31 / bound)
   bool proven = false;
-  std::string reason;         ///< why not proven, or what the bound rests on
+  std::string reason;  ///< why not proven, or what the bound rests on
 };
 
 /// Overflow proof of an integer network.
 struct ProofReport {
-  std::vector<NodeProof> nodes;       ///< nodes that compute, in topological order; data movement is left out
+  std::vector<NodeProof>
+      nodes;  ///< nodes that compute, in topological order; data movement is left out
   bool overflow_free() const;         ///< every node proven
   std::vector<std::string> unproven;  ///< names of the others
   double min_headroom_bits = 31;

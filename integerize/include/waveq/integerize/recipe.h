@@ -11,14 +11,16 @@
 
 namespace waveq {
 
-/// Every choice that decides what `quantize` writes. A resolved recipe is written back as recipe.toml;
-/// model + data + recipe give the same bytes anywhere. Threads and paths are not in it: they change nothing.
+/// Every choice that decides what `quantize` writes. A resolved recipe is written back as
+/// recipe.toml; model + data + recipe give the same bytes anywhere. Threads and paths are not in
+/// it: they change nothing.
 struct Recipe {
   std::string target = "deeploy-generic";     ///< a name from `waveq targets`
   std::map<std::string, Shape> input_shapes;  ///< closes open dimensions of the model's inputs
   std::vector<std::string> passes;            ///< rewrite rules to use; empty: all
 
-  std::string observer = "mse";  ///< how ranges follow from statistics: a name from `waveq passes`, or "percentile:99.9"
+  std::string observer = "mse";  ///< how ranges follow from statistics: a name from `waveq passes`,
+                                 ///< or "percentile:99.9"
 
   std::string quantizer = "symmetric";   ///< a name from quantizers/registry.cpp
   std::int64_t activation_levels = 256;  ///< 2..256
@@ -27,24 +29,25 @@ struct Recipe {
   std::int64_t requant_bits = 32;  ///< width of the requant's product on the target, 16..32
   std::int64_t max_shift = 24;     ///< largest requant shift, 1..31
 
-  std::uint64_t seed = 1;          ///< of everything drawn at random
+  std::uint64_t seed = 1;  ///< of everything drawn at random
 
   // Gates: `quantize` ends with exit code 5 where one is missed. 0: not asked for.
   double min_sqnr_db = 0;
-  double min_agreement = 0;        ///< 0..1
-  double max_top1_drop = 0;        ///< in points (percent)
+  double min_agreement = 0;  ///< 0..1
+  double max_top1_drop = 0;  ///< in points (percent)
 
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };
 
-/// Reads a TOML text. \throws Error{parse} with file and line; Error{invalid_argument} for an unknown key, naming
-/// the nearest ones, or a value outside its range.
+/// Reads a TOML text. \throws Error{parse} with file and line; Error{invalid_argument} for an
+/// unknown key, naming the nearest ones, or a value outside its range.
 Recipe parse_recipe(std::string_view toml, const std::string& file_name);
 Recipe load_recipe(const std::filesystem::path& path);
 /// \throws Error{invalid_argument} for a value outside its range.
 void check_recipe(const Recipe& recipe);
 
-/// Every key with its value and a comment, in fixed order; parse_recipe reads it back to an equal recipe.
+/// Every key with its value and a comment, in fixed order; parse_recipe reads it back to an equal
+/// recipe.
 std::string to_toml(const Recipe& recipe);
 
 }  // namespace waveq
