@@ -25,9 +25,11 @@ Action add_run(CLI::App& app);
 Action add_verify(CLI::App& app);
 Action add_compare(CLI::App& app);
 Action add_prove(CLI::App& app);
+Action add_lint(CLI::App& app);
 Action add_passes(CLI::App& app);
 Action add_ops(CLI::App& app);
 Action add_targets(CLI::App& app);
+Action add_vectors(CLI::App& app);
 
 /// Flags that several verbs share. A flag given on the command line overrides the recipe file.
 struct Common {

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "waveq/export/vectors.h"
+#include "waveq/graph/executor.h"
+#include "waveq/graph/integer_arithmetic.h"
+
+/// What the generators of designed cases share. A generator looks at one node and adds cases.
+namespace waveq::vectors_detail {
+
+using Codes = std::vector<std::int64_t>;  ///< elements of one input, row-major
+
+/// A non-constant input and the interval of each of its elements.
+struct InputDomain {
+  std::string name;
+  TensorType type;
+  std::vector<Interval> lanes;
+
+  Interval hull() const;
+  bool contains(std::size_t lane, std::int64_t x) const { return lanes[lane].lo <= x && x <= lanes[lane].hi; }
+  /// x moved into the lane's interval.
+  std::int64_t clamped(std::size_t lane, std::int64_t x) const;
+};
+
+class Design {
+ public:
+  /// `graph` holds one node; `domains` belong to its inputs, in order.
+  Design(const Graph& graph, std::vector<InputDomain> domains);
+
+  const Graph& graph() const { return graph_; }
+  const Node& node() const { return graph_.node(node_); }
+  const std::vector<InputDomain>& inputs() const { return domains_; }
+  /// Which non-constant input fills the node's input slot; nothing for a constant or absent one.
+  std::optional<std::size_t> input_of_slot(std::size_t slot) const;
+  /// Elements of a constant input slot; empty where it is not constant.
+  Codes constant(std::size_t slot) const;
+  const Shape& shape(std::size_t slot) const { return graph_.value(node().inputs.at(slot)).type.shape; }
+  const Shape& output_shape() const { return graph_.value(graph_.outputs().front()).type.shape; }
+
+  /// The node's outputs; nothing where the arithmetic overflows, with the reason in `why`.
+  std::optional<std::vector<Tensor>> evaluate(const std::vector<Codes>& inputs, std::string* why = nullptr);
+  /// Adds a case; inputs that are there already get the conditions added to theirs. False, and listed as
+  /// unreached, where it would overflow.
+  bool add(const std::vector<std::string>& conditions, const std::vector<Codes>& inputs);
+  void unreached(std::string condition, std::string why);
+
+  std::vector<VectorCase> cases;
+  std::vector<UnreachedCondition> missing;
+
+ private:
+  std::vector<Tensor> tensors(const std::vector<Codes>& inputs) const;
+
+  const Graph& graph_;
+  NodeId node_;
+  std::vector<InputDomain> domains_;
+  Executor executor_;
+};
+
+/// All x of a*x = r (mod m) are first + k*period.
+struct Congruence {
+  std::int64_t first = 0, period = 1;
+  /// The smallest solution >= lo, the largest <= hi.
+  std::int64_t at_least(std::int64_t lo) const;
+  std::int64_t at_most(std::int64_t hi) const;
+};
+/// Nothing where it has no solution. m >= 1.
+std::optional<Congruence> solve_congruence(std::int64_t a, std::int64_t r, std::int64_t m);
+std::int64_t floor_div(std::int64_t a, std::int64_t b);
+
+/// Element of a tensor of shape `small` that meets each element of `shape` under broadcasting.
+std::vector<std::size_t> broadcast_lanes(const Shape& shape, const Shape& small);
+
+/// RequantShift without its tensors.
+struct RequantForm {
+  int shift = 0;
+  std::int64_t lo = 0, hi = 0;
+  Rounding rounding = Rounding::half_up;
+};
+RequantForm read_requant(const Attrs& attrs);
+/// The parameters of each element of x [shape], and the channel they belong to.
+struct LaneParameters {
+  std::vector<std::int32_t> mul, add;
+  std::vector<std::size_t> channel;
+  std::size_t channels = 1;
+};
+LaneParameters requant_lanes(const Graph& graph, const Node& node);
+
+void design_patterns(Design& d);     ///< extremes, zero, alternation, ramps, single hot elements
+void design_requant(Design& d);
+void design_division(Design& d);
+void design_accumulator(Design& d);  ///< Conv, Gemm, MatMul
+void design_mean(Design& d);
+void design_rows(Design& d);         ///< softmax forms
+void design_random(Design& d, const VectorOptions& options, const std::string& node);
+
+}  // namespace waveq::vectors_detail
