@@ -38,8 +38,8 @@ Types infer_batch_norm(const InferContext& ctx) {
 }
 
 /// y = x*a + b per channel with a = scale/sqrt(var + eps), b = bias - mean*a, both computed in
-/// double and rounded once. Outputs behind the first are those of training: the statistics pass
-/// through. Source: ONNX BatchNormalization-7, 9, 14, 15.
+/// double and rounded once. Outputs behind the first are those of training, which is refused.
+/// Source: ONNX BatchNormalization-7, 9, 14, 15.
 void eval_batch_norm(const EvalContext& ctx) {
   const Shape& shape = ctx.input(0).shape();
   const float* x = ctx.input(0).as<float>().data();
@@ -62,10 +62,6 @@ void eval_batch_norm(const EvalContext& ctx) {
       x += plane;
       y += plane;
     }
-  for (std::size_t i = 1; i < ctx.outputs.size(); ++i)
-    if (ctx.outputs[i])
-      std::ranges::copy(ctx.input(i % 2 == 1 ? 3 : 4).as<float>(),
-                        ctx.output(i).as<float>().begin());
 }
 
 // ---- LayerNormalization, RMSNormalization, InstanceNormalization.

@@ -56,7 +56,7 @@ POINTS = {
     "mean.form": "keepdims 0 over a power of two of at least two elements",
     "div.shape": "divisor [..., 1] of the numerator's rank",
     "div.divisor": "divisor not negative",
-    "pad.form": "attributes mode constant, pads, value; spatial, begin = end",
+    "pad.form": "attributes mode constant, pads, value; spatial, in 2-D begin = end",
     "pool.form": "ceil_mode 0, kernel_shape, pads 0, strides",
     "movement.form": "perm, axis, axes as attributes; constant shapes; Concat of two; Slice within 0..255",
     "files.arrays": "inputs.npz, outputs.npz: int64, graph order, the graph's shapes",

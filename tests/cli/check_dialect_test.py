@@ -296,7 +296,7 @@ MUTATIONS = [
     ("mean.form", "over 12 elements", declare("Pad_33_out", [1, 2, 12])),
     ("div.shape", "a full divisor", rewire("IntegerDiv", 1, "MatMul_18_out")),
     ("div.divisor", "a negative divisor", negative_divisor),
-    ("pad.form", "pads of one side", attribute("Pad", "pads", [0, 0, 8, 0, 0, 0])),
+    ("pad.form", "padded channels", attribute("Pad", "pads", [0, 1, 4, 0, 0, 4])),
     ("pad.form", "mode edge", attribute("Pad", "mode", "edge")),
     ("pad.form", "no value", attribute("Pad", "value", None)),
     ("pad.form", "pads as an input", add_input("Pad", [0, 0, 4, 0, 0, 4])),
