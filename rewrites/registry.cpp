@@ -4,24 +4,19 @@
 //   - No node with constant inputs only (except results too large to store), no Shape, no Identity,
 //     Dropout, or other node that hands its input through, no two nodes that compute the same.
 //   - Parameters are attributes, not inputs: axes of reductions (non-negative, ascending, all
-//   spelled out,
-//     keepdims 0 or 1), bounds of Slice and Clip, pads and fill of Pad, sizes of Split.
+//     spelled out, keepdims 0 or 1), bounds of Slice and Clip, pads and fill of Pad, sizes of Split.
 //   - One operator changes shapes: Reshape, whose target is a constant without 0 and -1. No Reshape
-//   behind a
-//     Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
-//   - Constants stand on the right of Add and Mul. No subtraction of and division by a constant;
-//   constants
-//     that are added or multiplied in a row are one.
+//     behind a Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
+//   - Constants stand on the right of Add and Mul. No subtraction of and division by a constant, no
+//     product with a reciprocal; constants that are added or multiplied in a row are one.
 //   - Conv, ConvTranspose and Gemm carry their bias; gains and offsets in front and behind are in
-//   the weights,
-//     BatchNormalization among them. A BatchNormalization that could not go anywhere is x*g + s
-//     with g, s of shape [C,1,...]. MatMul with constant weights in two dimensions and a bias is a
-//     Gemm; in more, MatMul + Add.
+//     the weights, BatchNormalization among them. A BatchNormalization that could not go anywhere
+//     is x*g + s with g, s of shape [C,1,...]. MatMul with constant weights in two dimensions and a
+//     bias is a Gemm; in more, MatMul + Add.
 //   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
-//   feeds them.
+//     feeds them.
 //   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu; global
-//   pooling is ReduceMean,
-//     keepdims 0 where the ones are dropped anyway.
+//     pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
 // What stays: Gemm's transA, transB, alpha; asymmetric pads; MatMul of two activations and the
 // scalars around it.
 

@@ -1,7 +1,6 @@
 // AveragePool(x) over the whole map  =>  ReduceMean(x) axes=[2,...] keepdims=1
 
 #include <algorithm>
-#include <numeric>
 
 #include "rules/rules_list.h"
 #include "rules/support.h"
@@ -33,12 +32,7 @@ Rule replace_average_pool_with_reduce_mean() {
             std::copy_n(m.shape(x).begin(), 2, target.begin());
             if (shape_of(m.graph(), m.root_value()) != target)
               return declined("it has more than one window");
-            std::vector<std::int64_t> axes(map.size());
-            std::iota(axes.begin(), axes.end(), 2);
-            Attrs attrs;
-            attrs.set("axes", axes);
-            attrs.set("keepdims", std::int64_t{1});
-            return patch.node("ReduceMean", {m[x]}, attrs);
+            return mean_behind_channels(patch, m[x], m.shape(x).size());
           }};
 }
 

@@ -1,7 +1,5 @@
 // GlobalAveragePool(x)  =>  ReduceMean(x) axes=[2,...] keepdims=1
 
-#include <numeric>
-
 #include "rules/rules_list.h"
 #include "rules/support.h"
 
@@ -17,12 +15,7 @@ Rule replace_global_average_pool_with_reduce_mean() {
           .root = op("GlobalAveragePool", {x}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             if (!m.type(x).known() || m.shape(x).size() < 3) return NoMatch{};
-            std::vector<std::int64_t> axes(m.shape(x).size() - 2);
-            std::iota(axes.begin(), axes.end(), 2);
-            Attrs attrs;
-            attrs.set("axes", axes);
-            attrs.set("keepdims", std::int64_t{1});
-            return patch.node("ReduceMean", {m[x]}, attrs);
+            return mean_behind_channels(patch, m[x], m.shape(x).size());
           }};
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace waveq::rules {
 
@@ -106,6 +107,15 @@ std::vector<std::int64_t> sorted_axes(std::vector<std::int64_t> axes, std::size_
 bool is_movement(const std::string& op) {
   return op == "Reshape" || op == "Transpose" || op == "Flatten" || op == "Squeeze" ||
          op == "Unsqueeze";
+}
+
+ValueId mean_behind_channels(Patch& patch, ValueId x, std::size_t rank) {
+  std::vector<std::int64_t> axes(rank - 2);
+  std::iota(axes.begin(), axes.end(), 2);
+  Attrs attrs;
+  attrs.set("axes", axes);
+  attrs.set("keepdims", std::int64_t{1});
+  return patch.node("ReduceMean", {x}, attrs);
 }
 
 }  // namespace waveq::rules
