@@ -7,6 +7,7 @@
 #include "waveq/calibration/observer.h"
 #include "waveq/export/target.h"
 #include "waveq/graph/op.h"
+#include "waveq/integerize/approximation.h"
 #include "waveq/quantizers/quantizer.h"
 #include "waveq/rewrites/rules.h"
 
@@ -59,6 +60,26 @@ int passes(const Common& common) {
     rows.push_back({std::string(q.name), std::string(q.summary), std::string(q.source)});
   fmt::print("\nQuantizers (recipe key quantization.quantizer)\n");
   print_table(rows);
+  return kDone;
+}
+
+int errors(const Common& common) {
+  Json j = Json::array();
+  std::vector<std::vector<std::string>> rows = {
+      {"approximation", "setting", "SQNR", "handbook", "section"}};
+  for (const ApproximationError& e : measure_approximations()) {
+    rows.push_back({e.name, e.setting, fmt::format("{:.1f} dB", e.decibel),
+                    fmt::format("{:.1f} dB", e.handbook), e.section});
+    j.push_back({{"approximation", e.name},
+                 {"setting", e.setting},
+                 {"sqnr_db", e.decibel},
+                 {"handbook_db", e.handbook},
+                 {"section", e.section}});
+  }
+  if (common.json)
+    fmt::print("{}\n", j.dump(1));
+  else
+    print_table(rows);
   return kDone;
 }
 
@@ -119,8 +140,11 @@ Action add_passes(CLI::App& app) {
 Action add_ops(CLI::App& app) {
   auto common = std::make_shared<Common>();
   common->add(app, Common::kJson);
-  app.footer("\nExample:\n  waveq ops");
-  return [common] { return ops(*common); };
+  auto measure = std::make_shared<bool>(false);
+  app.add_flag("--errors", *measure,
+               "each integer approximation's error against the real function, measured now");
+  app.footer("\nExample:\n  waveq ops --errors");
+  return [common, measure] { return *measure ? errors(*common) : ops(*common); };
 }
 
 Action add_targets(CLI::App& app) {

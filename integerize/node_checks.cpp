@@ -14,12 +14,6 @@ using i128 = __int128;
 
 constexpr double kInt32Limit = 2147483647.0;
 
-NodeBound fits_int32(double worst) {
-  if (worst <= kInt32Limit) return {worst, true, ""};
-  return {worst, false,
-          fmt::format("an intermediate can reach 2^{:.2f}, int32 ends at 2^31", std::log2(worst))};
-}
-
 NodeBound check_requant(const TransferContext& ctx) {
   const Bounds& x = ctx.input(0);
   const std::size_t sets = requant_channels(ctx);
@@ -67,6 +61,12 @@ NodeBound check_gelu(const TransferContext& ctx) {
 
 }  // namespace
 
+NodeBound fits_int32(double worst) {
+  if (worst <= kInt32Limit) return {worst, true, ""};
+  return {worst, false,
+          fmt::format("an intermediate can reach 2^{:.2f}, int32 ends at 2^31", std::log2(worst))};
+}
+
 NodeBound check_node(const TransferContext& ctx) {
   const std::string& op = ctx.node.op;
   if (op == "RequantShift") return check_requant(ctx);
@@ -80,13 +80,15 @@ NodeBound check_node(const TransferContext& ctx) {
     const auto n = static_cast<double>(reduced_count(ctx));
     return fits_int32(magnitude(ctx.input(0).hull()) * n + n / 2);
   }
-  if (op == "iLayerNorm" || op == "iNoNorm")
+  if (op == "iSoftmax") return check_isoftmax(ctx);
+  if (op == "ITAMax" || op == "ITAPartialMax") return check_itamax(ctx);
+  if (op == "iLayerNorm") return check_layer_norm(ctx);
+  if (op == "iRMSNorm") return check_rms_norm(ctx);
+  if (op == "iNoNorm")
     return {
         0, false,
         "the kernel narrows its result to 8 bits without a clip, and no bound shows that it fits"};
-  if (op == "iSoftmax" || op == "ITAMax" || op == "ITAPartialMax" || op == "iRMSNorm" ||
-      op == "TrueIntegerDiv")
-    return {0, false, "no proof rule for this operator"};
+  if (op == "TrueIntegerDiv") return {0, false, "no proof rule for this operator"};
   return fits_int32(magnitude(transfer(ctx).hull()));
 }
 

@@ -49,6 +49,7 @@ IntegerizeOptions integerize_options(const Recipe& r) {
   o.weight_levels = r.weight_levels;
   o.per_channel_weights = r.per_channel_weights;
   o.quantizer = r.quantizer;
+  o.softmax = r.softmax;
   o.requant.product_bits = static_cast<int>(r.requant_bits);
   o.requant.max_shift = static_cast<int>(r.max_shift);
   return o;

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <functional>
 
 #include "waveq/graph/error.h"
@@ -114,6 +115,8 @@ const std::vector<Field>& fields() {
       integer("quantization", "weight_levels", &Recipe::weight_levels, "256 for 8 bits"),
       boolean("quantization", "per_channel_weights", &Recipe::per_channel_weights,
               "one weight scale per output channel"),
+      text("operators", "softmax", &Recipe::softmax,
+           "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), itamax"),
       integer("requant", "requant_bits", &Recipe::requant_bits,
               "width of x*mul + add on the target"),
       integer("requant", "max_shift", &Recipe::max_shift,
@@ -191,6 +194,12 @@ void check_recipe(const Recipe& r) {
       throw Error(ErrorCode::invalid_argument, "recipe",
                   fmt::format("{} = {} is outside {}..{}", key, value, lo, hi));
   };
+  const auto one_of = [](const char* key, const std::string& value,
+                         const std::vector<std::string>& known) {
+    if (std::find(known.begin(), known.end(), value) == known.end())
+      throw Error(ErrorCode::invalid_argument, "recipe",
+                  fmt::format("{} = '{}' is not one of {}", key, value, fmt::join(known, ", ")));
+  };
   within("activation_levels", static_cast<double>(r.activation_levels), 2, 256);
   within("weight_levels", static_cast<double>(r.weight_levels), 3, 256);
   within("requant_bits", static_cast<double>(r.requant_bits), 16, 32);
@@ -199,6 +208,7 @@ void check_recipe(const Recipe& r) {
   within("min_agreement", r.min_agreement, 0, 1);
   within("max_top1_drop", r.max_top1_drop, 0, 100);
   within("min_sqnr_db", r.min_sqnr_db, 0, 1000);
+  one_of("softmax", r.softmax, {"ibert", "quantlib", "itamax"});
   for (const auto& [name, shape] : r.input_shapes)
     for (std::int64_t d : shape)
       if (d < 1)

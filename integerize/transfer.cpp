@@ -293,11 +293,8 @@ Bounds division_bounds(const TransferContext& ctx) {
   return Bounds::all({num.lo < 0 ? -worst : 0, num.hi > 0 ? worst : 0});
 }
 
-Bounds levels_of_output(const TransferContext& ctx) {
+Bounds range_of_type(const TransferContext& ctx) {
   const DType dtype = ctx.graph.value(ctx.node.outputs.front()).type.dtype;
-  const std::int64_t n = ctx.node.attrs.get_int("n_levels", 256);
-  if (ctx.node.op == "iSoftmax" || ctx.node.op == "ITAMax") return Bounds::all({0, n - 1});
-  if (ctx.node.op == "ITAPartialMax") return Bounds::all({0, n / 2 - 1});
   return Bounds::all({lowest(dtype), highest(dtype)});
 }
 
@@ -455,12 +452,12 @@ Bounds transfer(const TransferContext& ctx) {
        }},
       {"Pad", [](const TransferContext& c) { return Bounds::all(with_zero(c.input(0).hull())); }},
       {"Concat", hull_of_inputs},
-      {"iSoftmax", levels_of_output},
-      {"ITAMax", levels_of_output},
-      {"ITAPartialMax", levels_of_output},
-      {"iLayerNorm", levels_of_output},
-      {"iRMSNorm", levels_of_output},
-      {"iNoNorm", levels_of_output},
+      {"iSoftmax", softmax_bounds},
+      {"ITAMax", softmax_bounds},
+      {"ITAPartialMax", softmax_bounds},
+      {"iLayerNorm", layer_norm_bounds},
+      {"iRMSNorm", rms_norm_bounds},
+      {"iNoNorm", range_of_type},
   };
   if (const auto it = table.find(ctx.node.op); it != table.end()) return it->second(ctx);
   if (const OpDef* op = find_op(ctx.node.op); op && op->moves_data) return moved(ctx);

@@ -36,6 +36,17 @@ struct AccumulatorBounds {
 };
 AccumulatorBounds accumulator_bounds(const TransferContext& ctx);
 
+// row_checks.cpp: softmax forms and normalizations, which narrow within a row.
+Bounds softmax_bounds(const TransferContext& ctx);
+Bounds layer_norm_bounds(const TransferContext& ctx);
+Bounds rms_norm_bounds(const TransferContext& ctx);
+NodeBound check_isoftmax(const TransferContext& ctx);
+NodeBound check_itamax(const TransferContext& ctx);
+NodeBound check_layer_norm(const TransferContext& ctx);
+NodeBound check_rms_norm(const TransferContext& ctx);
+/// Shown to fit int32, or the reason why not.
+NodeBound fits_int32(double worst);
+
 /// (x*mul + add + half) >> shift clipped, without wrap, at both ends of an interval; and the
 /// largest magnitude among x*mul, x*mul + add, x*mul + add + half.
 struct RequantParams {

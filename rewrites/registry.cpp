@@ -15,6 +15,7 @@
 //     bias is a Gemm; in more, MatMul + Add.
 //   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
 //     feeds them.
+//   - Softmax runs along the last axis.
 //   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu; global
 //     pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
 // What stays: Gemm's transA, transB, alpha; asymmetric pads; MatMul of two activations and the
@@ -38,6 +39,7 @@ const std::vector<Rule>& all_rules() {
       rules::merge_reshapes(),
       rules::merge_transposes(),
       rules::replace_transpose_with_reshape(),
+      rules::replace_softmax_axis(),
       rules::order_constant_operand(),
       rules::fold_relu_clip(),
       rules::eliminate_duplicates(),

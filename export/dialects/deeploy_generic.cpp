@@ -141,6 +141,26 @@ void check_gelu(const Check& c) {
   c.require(c.dtype(0) == DType::i8, "gelu_types", "wants signed 8-bit data");
 }
 
+void check_isoftmax(const Check& c) {
+  const Attrs& a = c.node.attrs;
+  const std::int64_t b = a.require_int("coeffB"), log2 = a.require_int("log2");
+  c.require(log2 >= 2, "softmax_log2", fmt::format("log2 {}: an octave wraps in int8", log2));
+  c.require(a.get_int("coeffA", 1) * b * b + a.require_int("coeffC") < (1 << 24),
+            "softmax_constants", "the exponential of 0 is 2^24 or more");
+  c.require(c.dtype(0) == DType::i8, "softmax_types", "wants signed 8-bit data");
+}
+
+void check_itamax(const Check& c) {
+  c.require(c.dtype(0) == DType::i8, "softmax_types", "wants signed 8-bit data");
+}
+
+void check_layer_norm(const Check& c) {
+  for (std::size_t i : {std::size_t{1}, std::size_t{2}})
+    for (std::int64_t v : to_int64(c.graph.constant(c.node.inputs[i])))
+      c.require(std::abs(v) <= (1 << 24), "layer_norm_constants",
+                fmt::format("{} is not exact in float32", v));
+}
+
 void check_max_pool(const Check& c) {
   for (std::int64_t p : c.node.attrs.get_ints("pads", {}))
     c.require(p == 0, "max_pool_pads", "padded with 0 instead of the smallest value");
@@ -191,6 +211,10 @@ const std::map<std::string, Row, std::less<>>& rows() {
       {"Sub", {"int8 - int8 -> int32", check_add}},
       {"Transpose", {"perm given", nothing}},
       {"Unsqueeze", {"moves data", nothing}},
+      {"ITAMax", {"int8 -> uint8, last axis", check_itamax}},
+      {"iLayerNorm",
+       {"8-bit -> int8, last axis; weight and bias int32 within 2^24", check_layer_norm}},
+      {"iSoftmax", {"int8 -> uint8, last axis; log2 >= 2, B^2 + C < 2^24", check_isoftmax}},
       {"iGELU", {"int8 -> int32; b int8, one int16", check_gelu}},
   };
   return table;
@@ -229,15 +253,26 @@ std::vector<Finding> check(const TargetProfile& profile, const Graph& graph) {
 
 Attr float_scalar(std::int64_t value) { return Tensor::scalar<float>(static_cast<float>(value)); }
 
+/// Attributes that the parser reads as float32 tensors and refuses as plain integers
+/// (deeploy-dialect.md 2).
+const std::map<std::string, std::vector<const char*>, std::less<>>& tensor_attributes() {
+  static const std::map<std::string, std::vector<const char*>, std::less<>> table = {
+      {"RequantShift", {"div", "n_levels_out", "signed"}},
+      {"ITAMax", {"n_levels"}},
+      {"iLayerNorm", {"D", "n_levels"}},
+      {"iSoftmax", {"coeffA", "coeffB", "coeffC", "log2", "n_levels"}},
+  };
+  return table;
+}
+
 std::string to_file(const TargetProfile& profile, const Graph& source) {
   Graph graph = source;
   for (NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
-    if (node.op != "RequantShift") continue;
-    // The parser reads these as float32 tensors and refuses plain integers (deeploy-dialect.md 2).
+    const auto names = tensor_attributes().find(node.op);
+    if (names == tensor_attributes().end()) continue;
     Attrs attrs = node.attrs;
-    for (const char* name : {"div", "n_levels_out", "signed"})
-      attrs.set(name, float_scalar(attrs.require_int(name)));
+    for (const char* name : names->second) attrs.set(name, float_scalar(attrs.require_int(name)));
     graph.set_attrs(id, attrs);
   }
   OnnxWriteOptions options;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "lowering/rules.h"
+#include "waveq/integerize/approximation.h"
 
 namespace waveq {
 
@@ -32,25 +33,18 @@ void lower_clip(Lowering& to, const Node& node) {
   to.define(node.outputs.front(), std::move(q));
 }
 
-/// gelu(x) = x*(1 + erf(x/sqrt 2))/2 with I-BERT's erf(t) ~ sgn(t)*(a*(min(|t|, -b) + b)^2 + 1), a
-/// = -0.2888, b = -1.769. With e = scale/sqrt 2: b_int = round(b/e), one = round(1/(0.2888*e^2)),
-/// output scale 0.2888*e^2*scale. The kernel holds b in 8 and one in 16 bits, which bounds the
-/// scale from below. Source: Kim et al., I-BERT (arXiv 2101.01321), section 3.4; Deeploy
-/// Generic/src/GELU_s8.c.
+/// iGELU and its scale (approximation.h); the kernel's 8-bit constants bound the input's scale from
+/// below.
 void lower_gelu(Lowering& to, const Node& node) {
-  constexpr double kA = 0.2888, kB = 1.769;
-  // -b <= 128 needs scale >= 1.769*sqrt(2)/128.5, one <= 32767 needs scale >=
-  // sqrt(2/(0.2888*32767)).
-  const double least = std::max(kB * std::sqrt(2.0) / 128.4, std::sqrt(2.0 / (kA * 32767.0)));
-  const Activation x = to.signed_activation(node.inputs[0], least);
-  const double e = x.quant.scale / std::sqrt(2.0);
+  const Activation x = to.signed_activation(node.inputs[0], kGeluFinest);
+  const IGelu p = choose_igelu(x.quant.scale);
   Attrs attrs;
-  attrs.set("b", static_cast<std::int64_t>(std::floor(-kB / e + 0.5)));
-  attrs.set("one", static_cast<std::int64_t>(std::floor(1.0 / (kA * e * e) + 0.5)));
+  attrs.set("b", std::int64_t{p.b});
+  attrs.set("one", std::int64_t{p.one});
   const ValueId y = node.outputs.front();
   Quantity q;
   q.id = to.emit("iGELU", to.name_for(y, "_acc"), {x.id}, attrs);
-  q.scale = {kA * e * e * x.quant.scale};
+  q.scale = {igelu_scale(x.quant.scale)};
   to.define(y, std::move(q));
 }
 

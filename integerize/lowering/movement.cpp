@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "lowering/rules.h"
 
@@ -123,20 +124,42 @@ void lower_movement(Lowering& to, const Node& node) {
   to.define(y, moved);
 }
 
-/// Concat of 8-bit tensors brought to the coarsest of their scales.
+namespace {
+
+/// Smallest scale at which a constant operand fits signed 8 bits.
+double constant_scale(Lowering& to, ValueId id) {
+  double largest = 0;
+  for (double v : to_double(to.source().constant(id))) largest = std::max(largest, std::abs(v));
+  if (!std::isfinite(largest))
+    to.refuse(fmt::format("operand '{}' holds a non-finite number", to.source().value(id).name));
+  return largest / static_cast<double>(to.options().activation_levels / 2 - 1);
+}
+
+ValueId constant_at(Lowering& to, ValueId id, const QuantParams& quant) {
+  const Tensor& real = to.source().constant(id);
+  Tensor codes(DType::i8, real.shape());
+  const std::vector<double> values = to_double(real);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    codes.as<std::int8_t>()[i] = static_cast<std::int8_t>(
+        std::clamp(std::round(values[i] / quant.scale), static_cast<double>(quant.lo()),
+                   static_cast<double>(quant.hi())));
+  return to.out().add_constant(to.name_for(id, "_codes"), codes);
+}
+
+}  // namespace
+
+/// Concat of 8-bit tensors brought to the coarsest of their scales; constants are rounded to it.
 void lower_concat(Lowering& to, const Node& node) {
   double scale = 0;
-  for (ValueId in : node.inputs) {
-    if (to.is_constant(in))
-      to.refuse(fmt::format("operand '{}' is a constant", to.source().value(in).name));
-    scale = std::max(scale, to.signed_scale(in));
-  }
-  std::vector<ValueId> inputs;
+  for (ValueId in : node.inputs)
+    scale = std::max(scale, to.is_constant(in) ? constant_scale(to, in) : to.signed_scale(in));
   Activation a;
-  for (ValueId in : node.inputs) {
-    a = to.signed_activation_at(in, scale);
-    inputs.push_back(a.id);
-  }
+  for (ValueId in : node.inputs)
+    if (!to.is_constant(in)) a = to.signed_activation_at(in, scale);
+  std::vector<ValueId> inputs;
+  for (ValueId in : node.inputs)
+    inputs.push_back(to.is_constant(in) ? constant_at(to, in, a.quant)
+                                        : to.signed_activation_at(in, scale).id);
   const ValueId y = node.outputs.front();
   // The consumer takes two inputs at a time.
   ValueId joined = inputs.front();

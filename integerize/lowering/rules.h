@@ -21,6 +21,9 @@ void lower_div(Lowering& to, const Node& node);
 // reduction.cpp
 void lower_reduce(Lowering& to, const Node& node);
 void lower_average_pool(Lowering& to, const Node& node);
+// rows.cpp
+void lower_softmax(Lowering& to, const Node& node);
+void lower_layer_norm(Lowering& to, const Node& node);
 // movement.cpp
 void lower_movement(Lowering& to, const Node& node);
 void lower_gather(Lowering& to, const Node& node);

@@ -34,6 +34,7 @@ Rule replace_average_pool_with_reduce_mean();
 Rule replace_batch_norm_with_affine();
 Rule replace_div_with_mul();
 Rule replace_global_average_pool_with_reduce_mean();
+Rule replace_softmax_axis();
 Rule replace_sub_with_add();
 Rule replace_transpose_with_reshape();
 Rule replace_with_reshape();

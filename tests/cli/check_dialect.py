@@ -189,6 +189,14 @@ def find_kinds(folder):
         else:
             kind = "s8" if node.op == "iLayerNorm" else "s32"
         kinds.update({name: kind for name in node.outputs})
+    # A constant operand takes the type of what it meets, if its values fit.
+    for node in folder.net.nodes:
+        if node.op == "Concat":
+            met = next((kinds[i] for i in node.inputs if i in kinds), "s8")
+            for name in (i for i in node.inputs if i in folder.net.constants):
+                values = folder.net.constants[name]
+                low, high = (-128, 127) if met == "s8" else (0, 255)
+                kinds[name] = met if low <= values.min() and values.max() <= high else "s32"
     folder.kinds = kinds
 
 

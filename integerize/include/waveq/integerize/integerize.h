@@ -18,6 +18,7 @@ struct IntegerizeOptions {
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;
   std::string quantizer = "symmetric";
+  std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax
   RequantLimits requant;
 };
 

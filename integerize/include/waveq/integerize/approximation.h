@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "waveq/graph/integer_arithmetic.h"
+
+namespace waveq {
+
+/// Scales of iSoftmax's input for which its parameters exist: log2 >= 2 (an octave of one step
+/// leaves the kernel's int8) and B^2 + C < 2^24 (its exponentials times 255 are uint32).
+inline constexpr double kSoftmaxFinest = 5.0e-4, kSoftmaxCoarsest = 0.34;
+
+/// iSoftmax for rows of this scale: I-BERT's exponential, exp(-r) ~ (A*(p + B)^2 + C) >> z with
+/// octaves of ln 2, its three constants searched around I-BERT's (B = 1.353/scale, C =
+/// 0.959/scale^2, log2 = ln 2/scale) for the least sum over all differences d = 0..255 of
+/// (E(d)/E(0) - exp(-scale*d))^2. Same kernel, several dB more at coarse scales than rounding each
+/// constant. `scale` within [kSoftmaxFinest, kSoftmaxCoarsest]. Source: Kim et al., I-BERT (arXiv
+/// 2101.01321), 3.5; integer-approximations.md 6.1.
+ISoftmax search_isoftmax(double scale);
+
+/// The constants as QuantLib exports them, log2 = round(1/scale) where ln 2/scale would be right:
+/// for networks trained with its fake quantization.
+ISoftmax quantlib_isoftmax(double scale);
+
+/// Scale of ITAMax's input at which its powers of two are exponentials: a shift each 32 steps, so
+/// 32*scale = ln 2.
+inline constexpr double kItaMaxScale = 0.021660849392498291;
+
+/// Constants of iGELU for an input of this scale: gelu(x) = x*(1 + erf(x/sqrt 2))/2 with I-BERT's
+/// erf(t) ~ sgn(t)*(a*(min(|t|, -b) + b)^2 + 1), a = -0.2888, b = -1.769; in steps e = scale/sqrt
+/// 2: b_int = round(b/e), one = round(1/(0.2888*e^2)). The kernel holds b in 8 and one in 16 bits,
+/// so `scale` is at least kGeluFinest. Source: Kim et al., I-BERT (arXiv 2101.01321), section 3.4;
+/// Deeploy Generic/src/GELU_s8.c.
+IGelu choose_igelu(double scale);
+/// Scale of what iGELU computes from an input of this scale: 0.2888*e^2*scale.
+double igelu_scale(double scale);
+/// -b <= 128 needs scale >= 1.769*sqrt(2)/128.5, one <= 32767 less.
+inline constexpr double kGeluFinest = 0.019484;
+
+/// Parameters of iLayerNorm.
+struct LayerNormParameters {
+  std::vector<std::int32_t> weight, bias;
+  int log2_d = 0;
+  double scale = 1.0;  ///< of the output
+};
+
+/// gain*(x - mean)/deviation + bias as integers of the coarsest of `wanted_scale` and the scale at
+/// which no row of N integers in [lo, hi] can leave int8, where the kernel wraps: one element's
+/// share of the deviation bounds it (transfer.h, layer_norm_interval). weight = k*gain*D/scale with
+/// k = 1 - 0.49/`deviation_steps` against the floor of the root, bias = b*D/scale + D/2 against the
+/// floor of the shift; D the largest power of two that keeps both within 2^24.
+/// \throws Error{invalid_argument} for vectors of different length, values that are not finite.
+/// Source: integer-approximations.md 9.1.
+LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
+                                      const std::vector<double>& bias, std::int64_t lo,
+                                      std::int64_t hi, double wanted_scale, double deviation_steps);
+
+/// Largest |x - mean|/deviation that iLayerNorm computes of a row of `n` integers whose range is
+/// `width`.
+double largest_normalized(std::int64_t n, std::int64_t width);
+
+/// An approximation's error against the function it stands for, on the dequantized integer input.
+struct ApproximationError {
+  std::string name, setting;
+  double decibel = 0;   ///< 10*log10(sum(f^2) / sum((f - got)^2))
+  double handbook = 0;  ///< the figure of integer-approximations.md
+  std::string section;  ///< of the handbook
+};
+
+/// Runs each approximation on random rows (fixed seeds) or on all its inputs.
+std::vector<ApproximationError> measure_approximations();
+
+}  // namespace waveq

@@ -1,0 +1,119 @@
+// Softmax and the normalizations along the last axis.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "lowering/rules.h"
+#include "waveq/integerize/approximation.h"
+
+namespace waveq {
+
+namespace {
+
+/// Standard deviation of a row in steps of its 8-bit grid where nothing else is known: the grid's
+/// 127 steps hold about four of them.
+constexpr double kUsualDeviation = 32.0;
+
+void require_last_axis(Lowering& to, const Node& node) {
+  const Shape& shape = to.shape(node.inputs[0]);
+  const std::int64_t axis = normalize_axis(node.attrs.get_int("axis", -1), shape.size(), node.name);
+  if (axis + 1 != static_cast<std::int64_t>(shape.size()) ||
+      node.attrs.get_int("waveq_flatten", 0) != 0)
+    to.refuse("it does not work along the last axis; run the rewrites first");
+}
+
+void define_row_result(Lowering& to, ValueId y, const std::string& op, std::vector<ValueId> inputs,
+                       Attrs attrs, double scale, bool is_signed) {
+  QuantParams quant;
+  quant.scale = scale;
+  quant.is_signed = is_signed;
+  const ValueId id = to.emit(op, to.name_for(y), std::move(inputs), std::move(attrs));
+  to.out().set_quant(id, quant);
+  to.define(y, Activation{id, quant});
+}
+
+std::vector<double> row_parameter(Lowering& to, const Node& node, std::size_t i, std::size_t length,
+                                  double absent) {
+  if (node.inputs.size() <= i || !node.inputs[i].valid())
+    return std::vector<double>(length, absent);
+  if (!to.is_constant(node.inputs[i])) to.refuse("its gain and bias are not constants");
+  std::vector<double> values = to_double(to.source().constant(node.inputs[i]));
+  if (values.size() == 1) values.resize(length, values.front());
+  if (values.size() != length)
+    to.refuse("it normalizes more than the last axis, which the target's kernel does not");
+  return values;
+}
+
+ValueId int32_constant(Lowering& to, const std::string& name,
+                       const std::vector<std::int32_t>& values) {
+  return to.out().add_constant(
+      name, Tensor::from<std::int32_t>({static_cast<std::int64_t>(values.size())}, values));
+}
+
+}  // namespace
+
+/// Probabilities in steps of 1/255, unsigned. iSoftmax takes any scale within its domain; ITAMax
+/// one, and what lies more than 5.5 below the row's maximum counts as that.
+void lower_softmax(Lowering& to, const Node& node) {
+  require_last_axis(to, node);
+  const ValueId x = node.inputs[0], y = node.outputs.front();
+  Attrs attrs;
+  attrs.set("n_levels", std::int64_t{256});
+  if (to.options().softmax == "itamax") {
+    const double finest = to.signed_scale(x);
+    if (finest > 1.001 * kItaMaxScale)
+      spdlog::warn("{}: ITAMax takes steps of {:.4f}; values beyond {:.2f} saturate", node.name,
+                   kItaMaxScale, 127 * kItaMaxScale);
+    const Activation a = to.signed_activation_at(x, kItaMaxScale);
+    return define_row_result(to, y, "ITAMax", {a.id}, attrs, 1.0 / 255, false);
+  }
+  const double wanted = to.signed_scale(x);
+  if (wanted > kSoftmaxCoarsest)
+    spdlog::warn("{}: iSoftmax takes steps of at most {}; values beyond {:.1f} saturate", node.name,
+                 kSoftmaxCoarsest, 127 * kSoftmaxCoarsest);
+  const double scale = std::clamp(wanted, kSoftmaxFinest, kSoftmaxCoarsest);
+  const Activation a =
+      scale < wanted ? to.signed_activation_at(x, scale) : to.signed_activation(x, kSoftmaxFinest);
+  const ISoftmax p = to.options().softmax == "quantlib" ? quantlib_isoftmax(a.quant.scale)
+                                                        : search_isoftmax(a.quant.scale);
+  attrs.set("coeffA", std::int64_t{p.coeff_a});
+  attrs.set("coeffB", std::int64_t{p.coeff_b});
+  attrs.set("coeffC", p.coeff_c);
+  attrs.set("log2", std::int64_t{p.log2});
+  define_row_result(to, y, "iSoftmax", {a.id}, attrs, 1.0 / 255, false);
+}
+
+/// iLayerNorm(x, gain, bias): the kernel's variance is sum(t^2)/N + 1 in squared steps of x, which
+/// stands for the model's epsilon.
+void lower_layer_norm(Lowering& to, const Node& node) {
+  require_last_axis(to, node);
+  const ValueId x = node.inputs[0], y = node.outputs.front();
+  const auto length = static_cast<std::size_t>(to.shape(x).back());
+  const std::vector<double> gain = row_parameter(to, node, 1, length, 1.0),
+                            bias = row_parameter(to, node, 2, length, 0.0);
+  for (std::size_t i = 1; i < node.outputs.size(); ++i)
+    if (node.outputs[i].valid() && to.source().use_count(node.outputs[i]) > 0)
+      to.refuse("its mean and deviation are used, which the target's kernel does not give");
+  const Activation a = to.activation(x);
+  const double epsilon = node.attrs.get_float("epsilon", 1e-5);
+  if (epsilon > 4 * a.quant.scale * a.quant.scale)
+    spdlog::warn("{}: its epsilon {:.3g} is above a squared step of its input ({:.3g})", node.name,
+                 epsilon, a.quant.scale * a.quant.scale);
+  const double wanted = choose_params(to.range(y, Signedness::signed_),
+                                      {to.options().activation_levels, Signedness::signed_})
+                            .scale;
+  const Interval reach = to.bounds().of(a.id).hull();
+  const LayerNormParameters p =
+      choose_layer_norm(gain, bias, reach.lo, reach.hi, wanted, kUsualDeviation);
+  Attrs attrs;
+  attrs.set("D", std::int64_t{1} << p.log2_d);
+  attrs.set("n_levels", std::int64_t{256});
+  define_row_result(to, y, "iLayerNorm",
+                    {a.id, int32_constant(to, to.name_for(y, "_weight"), p.weight),
+                     int32_constant(to, to.name_for(y, "_bias"), p.bias)},
+                    attrs, p.scale, true);
+}
+
+}  // namespace waveq

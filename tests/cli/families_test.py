@@ -1,0 +1,45 @@
+#!/usr/bin/python3
+"""`waveq quantize` on the trained networks of other families: one command, proven, within the bar of each."""
+import json
+import unittest
+
+import support
+from support import SHARED, need, need_binary
+
+import check_dialect
+
+MODELS = SHARED / "models"
+
+
+class Families(support.Case):
+    def setUp(self):
+        super().setUp()
+        need_binary()
+
+    def quantize(self, model, data, evaluation, *options, drop, agreement, independent=True):
+        """Quantizes, and holds top-1 to `drop` points below float and the argmax to `agreement`."""
+        need(MODELS / model)
+        out = self.dir / "out"
+        result = support.waveq("quantize", MODELS / model, "--calib", MODELS / data / "calib.npz", "--eval",
+                               MODELS / data / evaluation, "-o", out, *options, timeout=300)
+        self.assertEqual(result.code, 0, str(result))
+        report = json.loads((out / "report.json").read_text())
+        accuracy = report["accuracy"]
+        print(f"{model} on {evaluation}: {accuracy['float']:.4f} -> {accuracy['integer']:.4f}, agreement "
+              f"{accuracy['agreement']:.4f}, {report['output_sqnr_db']:.2f} dB")
+        self.assertEqual(report["float_islands"], [])
+        self.assertTrue(report["proof"]["overflow_free"])
+        self.assertGreaterEqual(100 * accuracy["integer"], 100 * accuracy["float"] - drop)
+        self.assertGreaterEqual(accuracy["agreement"], agreement)
+        self.assertEqual(support.waveq("verify", out, timeout=120).code, 0)
+        if independent:  # another reader and interpreter, in Python
+            self.assertEqual(check_dialect.check_folder(out), [])
+
+    def test_transformer(self):
+        for evaluation in ("test.npz", "test_noisy.npz"):
+            with self.subTest(evaluation):
+                self.quantize("transformer_fsdd/model.onnx", "transformer_fsdd", evaluation, drop=0.5, agreement=0.98)
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,202 @@
+#include "net.h"
+#include "waveq/integerize/approximation.h"
+#include "waveq/integerize/bounds.h"
+#include "waveq/integerize/proof.h"
+
+namespace waveq {
+namespace {
+
+using namespace test;
+
+TEST_CASE("approximations: each is as good as the handbook says, within a decibel") {
+  for (const ApproximationError& e : measure_approximations()) {
+    INFO(e.name, ", ", e.setting);
+    CHECK(e.decibel > e.handbook - 1.0);
+    CHECK(!e.section.empty());
+  }
+}
+
+TEST_CASE("iSoftmax: constants at a literal scale, within the kernel's domain at every scale") {
+  const ISoftmax q = quantlib_isoftmax(1.0 / 255);
+  CHECK(q.coeff_b == 345);
+  CHECK(q.coeff_c == 62395);
+  CHECK(q.log2 == 255);
+  const ISoftmax p = search_isoftmax(0.0625);
+  CHECK(p.coeff_b == 22);
+  CHECK(p.coeff_c == 248);
+  CHECK(p.log2 == 11);
+  for (double scale = kSoftmaxFinest; scale <= kSoftmaxCoarsest; scale *= 1.37) {
+    INFO(scale);
+    const ISoftmax s = search_isoftmax(scale);
+    CHECK(s.log2 >= 2);
+    CHECK(std::int64_t{s.coeff_b} * s.coeff_b + s.coeff_c < 16777216);
+    // exp(-8 steps) relative to exp(0), from the kernel.
+    std::vector<std::int32_t> y(2);
+    isoftmax(std::vector<std::int32_t>{0, -8}, s, y);
+    CHECK(std::abs(y[1] - 255.0 / (1.0 + std::exp(8 * scale))) < 6.0);
+  }
+}
+
+FloatNet softmax_net(Shape shape) {
+  FloatNet net;
+  net.output(net.op("Softmax", {net.input("x", std::move(shape))}, attributes({{"axis", std::int64_t{-1}}})));
+  return net;
+}
+
+TEST_CASE("lowering: Softmax is iSoftmax in steps of 1/255, proven; ITAMax where asked for") {
+  const FloatNet net = softmax_net({1, 2, 3, 10});
+  const Lowered q = lower_and_compare(net, -4, 4);
+  REQUIRE(q.count("iSoftmax") == 1);
+  CHECK(q.out().scale == 1.0 / 255);
+  CHECK(!q.out().is_signed);
+  CHECK(q.worst_steps < 8);
+  CHECK(prove(q.graph()).overflow_free());
+  IntegerizeOptions options;
+  options.softmax = "itamax";
+  const Lowered ita = lower_and_compare(net, -2, 2, options);
+  REQUIRE(ita.count("ITAMax") == 1);
+  const ValueId in = ita.nodes("ITAMax").front()->inputs[0];
+  CHECK(ita.graph().value(in).quant->scale == doctest::Approx(std::log(2.0) / 32).epsilon(1e-4));
+  CHECK(ita.worst_steps < 64);
+  CHECK(prove(ita.graph()).overflow_free());
+}
+
+TEST_CASE("lowering: a Softmax of logits beyond iSoftmax's domain saturates them, and stays proven") {
+  FloatNet net;
+  const ValueId logits = net.op("Gemm", {net.input("x", {1, 12}), net.random({12, 12}, -40, 40, 9)});
+  net.output(net.op("Softmax", {logits}, attributes({{"axis", std::int64_t{-1}}})));
+  const Lowered q = lower_and_compare(net);
+  CHECK(q.graph().value(q.nodes("iSoftmax").front()->inputs[0]).quant->scale <= 0.3401);
+  CHECK(prove(q.graph()).overflow_free());
+}
+
+FloatNet layer_norm_net(std::int64_t length, double gain, double bias) {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 5, length});
+  net.output(net.op("LayerNormalization",
+                    {x, net.random({length}, 0.5 * gain, gain, 1), net.random({length}, -bias, bias, 2)},
+                    attributes({{"axis", std::int64_t{-1}}, {"epsilon", 1e-5}})));
+  return net;
+}
+
+TEST_CASE("lowering: LayerNormalization is iLayerNorm, proven not to wrap at any length and gain") {
+  for (const std::int64_t length : {2, 3, 8, 31, 64, 256})
+    for (const double gain : {0.1, 1.0, 7.0}) {
+      INFO(length, " ", gain);
+      const Lowered q = lower_and_compare(layer_norm_net(length, gain, 2.0));
+      REQUIRE(q.count("iLayerNorm") == 1);
+      if (length >= 8) CHECK(q.worst_steps < 4);  // the floor of a small root costs more
+      CHECK(prove(q.graph()).overflow_free());
+    }
+}
+
+TEST_CASE("iLayerNorm: the bound of a normalized element is reached, and holds for every row") {
+  // N = 8: a row of one 4 among zeros has mean 0 and isqrt(16/8 + 1) = 1.
+  CHECK(largest_normalized(8, 255) == 4.0);
+  CHECK(largest_normalized(64, 255) < 14.0);
+  CHECK(largest_normalized(1, 255) == 0.0);
+  const std::vector<double> gain(8, 1.0), bias(8, 0.0);
+  const LayerNormParameters p = choose_layer_norm(gain, bias, -128, 127, 1e-6, 32);
+  std::vector<std::int32_t> row(8, 0), y(8);
+  row[3] = 4;
+  ilayernorm(row, p.weight, p.bias, p.log2_d, y);
+  CHECK(y[3] >= 126);
+  // One step finer and that row would wrap: the chosen scale is the finest one, within a percent.
+  std::vector<std::int32_t> finer = p.weight;
+  for (std::int32_t& w : finer) w += w / 50;
+  CHECK_THROWS_AS(ilayernorm(row, finer, p.bias, p.log2_d, y), Error);
+  std::mt19937_64 engine(3);
+  for (int k = 0; k < 20000; ++k) {
+    const auto width = static_cast<std::int64_t>(1 + engine() % 255);
+    for (std::int32_t& x : row)
+      x = static_cast<std::int32_t>(-128 + static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(width + 1)));
+    if (k % 3 == 0) row[engine() % 8] = 127;
+    CHECK_NOTHROW(ilayernorm(row, p.weight, p.bias, p.log2_d, y));
+  }
+}
+
+Graph row_op(const std::string& op, Attrs attrs, std::vector<Tensor> parameters, Shape shape, DType dtype = DType::i8) {
+  Graph g;
+  std::vector<ValueId> inputs{g.add_input("x", {dtype, std::move(shape)})};
+  for (Tensor& t : parameters) inputs.push_back(g.add_constant("p", std::move(t)));
+  g.add_output(g.emit(op, "n", inputs, std::move(attrs)));
+  return g;
+}
+
+Attrs softmax_attrs(std::int64_t b, std::int64_t c, std::int64_t log2) {
+  return attributes({{"coeffA", std::int64_t{1}}, {"coeffB", b}, {"coeffC", c}, {"log2", log2}, {"n_levels", std::int64_t{256}}});
+}
+
+TEST_CASE("proof: iSoftmax constants at the edge of uint32, of the octave and of zero") {
+  const auto proven = [](std::int64_t b, std::int64_t c, std::int64_t log2, std::int64_t length) {
+    return prove(row_op("iSoftmax", softmax_attrs(b, c, log2), {}, {1, length})).overflow_free();
+  };
+  // 4103^2 + 8400 = 16843009 = floor((2^32 - 1)/255).
+  CHECK(proven(4103, 8400, 2000, 255));
+  CHECK(!proven(4103, 8401, 2000, 255));
+  CHECK(!proven(4103, 8400, 2000, 256));
+  CHECK(!proven(20, 250, 1, 8));
+  CHECK(!proven(0, 0, 10, 8));
+  CHECK(proven(20, 250, 2, 8));
+}
+
+TEST_CASE("proof: a normalization whose result can leave int8 is named, with its interval") {
+  const auto norm = [](std::int32_t w, std::int32_t b) {
+    return prove(row_op("iLayerNorm", attributes({{"D", std::int64_t{16}}, {"n_levels", std::int64_t{256}}}),
+                        {Tensor::from<std::int32_t>({8}, std::vector<std::int32_t>(8, w)),
+                         Tensor::from<std::int32_t>({8}, std::vector<std::int32_t>(8, b))},
+                        {1, 8}));
+  };
+  // (4*511 + 3) >> 4 = 2047 >> 4 = 127.
+  CHECK(norm(511, 3).overflow_free());
+  CHECK(!norm(511, 4).overflow_free());
+  CHECK(norm(512, 0).nodes.front().reason.find("in [-128, 128]") != std::string::npos);
+  const auto rms = [](std::int32_t w) {
+    return prove(row_op("iRMSNorm", attributes({{"D", std::int64_t{16}}, {"n_levels", std::int64_t{256}}}),
+                        {Tensor::from<std::int32_t>({8}, std::vector<std::int32_t>(8, w))}, {1, 8}))
+        .overflow_free();
+  };
+  CHECK(rms(16777215));   // 128*w = 2^31 - 128
+  CHECK(!rms(16777216));
+}
+
+TEST_CASE("bounds: rows of softmax and normalizations stay within their intervals") {
+  const std::vector<std::int32_t> weight{300, -200, 100, 0, 406, 50, -406, 7}, bias{0, 5, -9, 40, 0, 100, 0, 3};
+  const Attrs d16 = attributes({{"D", std::int64_t{16}}, {"n_levels", std::int64_t{256}}});
+  const Attrs levels = attributes({{"n_levels", std::int64_t{256}}, {"group_width", std::int64_t{4}}});
+  const Tensor w = Tensor::from<std::int32_t>({8}, weight), b = Tensor::from<std::int32_t>({8}, bias);
+  for (const DType dtype : {DType::i8, DType::u8})
+    for (const Graph& g : {row_op("iSoftmax", softmax_attrs(22, 252, 11), {}, {4, 8}, dtype), row_op("ITAMax", levels, {}, {4, 8}, dtype),
+                           row_op("ITAPartialMax", levels, {}, {4, 8}, dtype), row_op("iLayerNorm", d16, {w, b}, {4, 8}, dtype),
+                           row_op("iRMSNorm", d16, {w}, {4, 8}, dtype)}) {
+      INFO(dump(g));
+      CHECK(prove(g).overflow_free());
+      BoundsAnalysis bounds(g);
+      const Interval y = bounds.of(g.outputs().front()).hull();
+      Executor executor(g, Overflow::error);
+      std::mt19937_64 engine(5);
+      for (int k = 0; k < 500; ++k) {
+        Tensor x(dtype, {4, 8});
+        const std::uint64_t width = 1 + engine() % 256;
+        visit_integer(dtype, [&](auto e) {
+          for (auto& v : x.as<decltype(e)>()) v = static_cast<decltype(e)>(lowest(dtype) + static_cast<std::int64_t>(engine() % width));
+        });
+        for (const std::int64_t v : to_int64(executor.run(std::vector<Tensor>{x}).front())) {
+          CHECK(v >= y.lo);
+          CHECK(v <= y.hi);
+        }
+      }
+    }
+}
+
+TEST_CASE("lowering: Concat with a constant rounds it to the common scale") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 3, 4});
+  net.output(net.op("Concat", {net.floats({1, 1, 4}, {1.0F, -2.0F, 0.5F, 3.0F}), x}, attributes({{"axis", std::int64_t{1}}})));
+  const Lowered q = lower_and_compare(net);
+  CHECK(q.worst_steps < 1.01);
+  CHECK(q.out().scale == doctest::Approx(3.0 / 127));
+}
+
+}  // namespace
+}  // namespace waveq
