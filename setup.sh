@@ -15,6 +15,7 @@ build_packages=(
 test_packages=(
   doctest-dev
   python3-numpy python3-onnx  # scripts that check files and values with other people's readers
+  gcc clang gcc-riscv64-unknown-elf  # compile the C headers of `waveq vectors`
 )
 # ONNX Runtime comes from npm; a Node.js from elsewhere serves as well, and Debian's npm conflicts with it.
 command -v node >/dev/null || test_packages+=(nodejs)

@@ -1,10 +1,11 @@
 #include "waveq/export/vectors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <optional>
-
-#include <fmt/format.h>
+#include <set>
 
 #include "vectors_design.h"
 #include "waveq/graph/infer.h"
@@ -17,20 +18,22 @@ using namespace vectors_detail;
 
 namespace {
 
-constexpr std::int64_t kWideLimit = std::int64_t{1} << 20;
-
-/// Whether a value is a graph input seen through data movement: foreign networks carry 8-bit data there.
+/// Whether a value is a graph input seen through data movement: foreign networks carry 8-bit data
+/// there.
 bool is_network_input(const Graph& graph, ValueId id) {
   while (graph.value(id).producer.valid()) {
     const Node& node = graph.node(graph.value(id).producer);
     const OpDef* op = find_op(node.op);
-    if (!op || !(op->moves_data || node.op == "Cast") || node.inputs.empty() || !node.inputs[0].valid()) return false;
+    if (!op || !(op->moves_data || node.op == "Cast") || node.inputs.empty() ||
+        !node.inputs[0].valid())
+      return false;
     id = node.inputs[0];
   }
   return graph.value(id).constant == nullptr;
 }
 
-/// What the overflow proof knows about a value; nothing where an operator before it is foreign to the proof.
+/// What the overflow proof knows about a value; nothing where an operator before it is foreign to
+/// the proof.
 std::optional<Bounds> known_bounds(BoundsAnalysis& bounds, ValueId id) {
   try {
     return bounds.of(id);
@@ -51,14 +54,18 @@ TensorType device_type(BoundsAnalysis& bounds, ValueId id) {
 
 std::vector<Interval> lanes_of(BoundsAnalysis& bounds, ValueId id, const TensorType& type) {
   const auto n = static_cast<std::size_t>(element_count(type.shape));
-  if (size_of(type.dtype) <= 2) return std::vector<Interval>(n, Interval{lowest(type.dtype), highest(type.dtype)});
-  const Bounds known = known_bounds(bounds, id).value_or(Bounds::all({-kWideLimit, kWideLimit}));
+  if (size_of(type.dtype) <= 2)
+    return std::vector<Interval>(n, Interval{lowest(type.dtype), highest(type.dtype)});
+  const Bounds known = known_bounds(bounds, id).value_or(Bounds::all(kWideDefault));
   const Interval hull = known.hull();
-  if (hull.lo < lowest(DType::i32) || hull.hi > highest(DType::i32)) return std::vector<Interval>(n, Interval{-kWideLimit, kWideLimit});
+  if (hull.lo < lowest(DType::i32) || hull.hi > highest(DType::i32))
+    return std::vector<Interval>(n, kWideDefault);
   std::size_t width = 1;
-  for (std::size_t i = 2; i < type.shape.size(); ++i) width *= static_cast<std::size_t>(type.shape[i]);
+  for (std::size_t i = 2; i < type.shape.size(); ++i)
+    width *= static_cast<std::size_t>(type.shape[i]);
   std::vector<Interval> lanes(n, hull);
-  if (known.per_channel() && type.shape.size() >= 2 && static_cast<std::int64_t>(known.channels.size()) == type.shape[1])
+  if (known.per_channel() && type.shape.size() >= 2 &&
+      static_cast<std::int64_t>(known.channels.size()) == type.shape[1])
     for (std::size_t i = 0; i < n; ++i) lanes[i] = known.of(i / width % known.channels.size());
   return lanes;
 }
@@ -112,7 +119,8 @@ Kernel isolate(BoundsAnalysis& bounds, const Node& node, bool narrow) {
   return kernel;
 }
 
-Kernel isolate(BoundsAnalysis& bounds, const Node& node) {
+Kernel isolate(BoundsAnalysis& bounds, const Node& node, const VectorOptions& options) {
+  if (!options.narrow) return isolate(bounds, node, false);
   try {
     return isolate(bounds, node, true);
   } catch (const Error& e) {
@@ -125,21 +133,34 @@ void require_integers(const Kernel& kernel, const Node& node) {
   for (std::size_t i = 0; i < kernel.graph.value_count(); ++i) {
     const Value& v = kernel.graph.value({static_cast<std::int32_t>(i)});
     const std::string where = fmt::format("{} '{}'", node.op, node.name);
-    if (!is_integer(v.type.dtype)) throw Error(ErrorCode::unsupported, where, fmt::format("'{}' is {}", v.name, to_string(v.type)), "vectors are made for integer kernels");
-    if (element_count(v.type.shape) == 0) throw Error(ErrorCode::unsupported, where, fmt::format("'{}' is empty: {}", v.name, to_string(v.type)), "there is nothing to test");
+    if (!is_integer(v.type.dtype))
+      throw Error(ErrorCode::unsupported, where,
+                  fmt::format("'{}' is {}", v.name, to_string(v.type)),
+                  "vectors are made for integer kernels");
+    if (element_count(v.type.shape) == 0)
+      throw Error(ErrorCode::unsupported, where,
+                  fmt::format("'{}' is empty: {}", v.name, to_string(v.type)),
+                  "there is nothing to test");
   }
-  if (kernel.domains.empty() || kernel.graph.outputs().empty()) throw Error(ErrorCode::unsupported, fmt::format("{} '{}'", node.op, node.name), "has no input that varies", "fold it");
+  if (kernel.domains.empty() || kernel.graph.outputs().empty())
+    throw Error(ErrorCode::unsupported, fmt::format("{} '{}'", node.op, node.name),
+                "has no input that varies", "fold it");
 }
 
 /// Where a requant would overflow, no kernel is asked to compute.
 void keep_requant_safe(Kernel& kernel, const Node& node) {
   const RequantForm form = read_requant(node.attrs);
-  const LaneParameters lanes = requant_lanes(kernel.graph, kernel.graph.node(kernel.graph.nodes().front()));
+  const LaneParameters lanes =
+      requant_lanes(kernel.graph, kernel.graph.node(kernel.graph.nodes().front()));
   for (std::size_t i = 0; i < kernel.domains[0].lanes.size(); ++i) {
-    const IntRange safe = requant_safe_range({lanes.mul[i], lanes.add[i], form.shift, form.lo, form.hi, form.rounding});
+    const IntRange safe = requant_safe_range(
+        {lanes.mul[i], lanes.add[i], form.shift, form.lo, form.hi, form.rounding});
     Interval& range = kernel.domains[0].lanes[i];
     range = {std::max(range.lo, safe.lo), std::min(range.hi, safe.hi)};
-    if (range.lo > range.hi) throw Error(ErrorCode::unsupported, fmt::format("RequantShift '{}'", node.name), fmt::format("every input of element {} overflows", i), "use a smaller mul and div");
+    if (range.lo > range.hi)
+      throw Error(ErrorCode::unsupported, fmt::format("RequantShift '{}'", node.name),
+                  fmt::format("every input of element {} overflows", i),
+                  "use a smaller mul and div");
   }
 }
 
@@ -150,27 +171,35 @@ void design_node(Design& d) {
   if (op == "Conv" || op == "Gemm" || op == "MatMul") design_accumulator(d);
   if (op == "IntegerMean" || op == "ReduceMean") design_mean(d);
   if (op == "iSoftmax" || op == "ITAMax" || op == "ITAPartialMax") design_rows(d);
+  if (op == "iLayerNorm" || op == "iRMSNorm") design_norm(d);
+  if (op == "iNoNorm") design_nonorm(d);
 }
 
 }  // namespace
 
 std::vector<NodeId> kernel_nodes(const Graph& graph) {
+  static const std::set<std::string> kNoKernel = {
+      "Cast", "Constant", "ConstantOfShape", "Dropout", "Identity", "Range", "Shape", "Size"};
   std::vector<NodeId> out;
   for (NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
     const OpDef* op = find_op(node.op);
-    if (op && op->eval && !op->moves_data && node.op != "Cast" && node.op != "Shape" && node.op != "Pad") out.push_back(id);
+    if (op && op->eval && !kNoKernel.contains(node.op)) out.push_back(id);
   }
   return out;
 }
 
 KernelVectors kernel_vectors(BoundsAnalysis& bounds, NodeId id, const VectorOptions& options) {
   const Node& node = bounds.graph().node(id);
-  Kernel kernel = isolate(bounds, node);
+  Kernel kernel = isolate(bounds, node, options);
   require_integers(kernel, node);
-  const bool requant = node.op == "RequantShift" && kernel.graph.is_constant(kernel.graph.node(kernel.graph.nodes().front()).inputs.at(1)) &&
-                       kernel.graph.is_constant(kernel.graph.node(kernel.graph.nodes().front()).inputs.at(2));
-  if (node.op == "RequantShift" && !requant) throw Error(ErrorCode::unsupported, fmt::format("RequantShift '{}'", node.name), "mul or add is not constant");
+  const bool requant =
+      node.op == "RequantShift" &&
+      kernel.graph.is_constant(kernel.graph.node(kernel.graph.nodes().front()).inputs.at(1)) &&
+      kernel.graph.is_constant(kernel.graph.node(kernel.graph.nodes().front()).inputs.at(2));
+  if (node.op == "RequantShift" && !requant)
+    throw Error(ErrorCode::unsupported, fmt::format("RequantShift '{}'", node.name),
+                "mul or add is not constant");
   if (requant) keep_requant_safe(kernel, node);
   KernelVectors out;
   out.node = node.name;
@@ -185,7 +214,8 @@ KernelVectors kernel_vectors(BoundsAnalysis& bounds, NodeId id, const VectorOpti
     out.cases = std::move(design.cases);
     out.unreached = std::move(design.missing);
   }
-  for (const InputDomain& d : kernel.domains) out.inputs.push_back({d.name, d.type, d.hull().lo, d.hull().hi});
+  for (const InputDomain& d : kernel.domains)
+    out.inputs.push_back({d.name, d.type, d.hull().lo, d.hull().hi});
   out.graph = std::move(kernel.graph);
   return out;
 }

@@ -1,9 +1,9 @@
 #include "vectors_design.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
-
-#include <fmt/format.h>
 
 #include "waveq/graph/integer_arithmetic.h"
 
@@ -37,10 +37,15 @@ Interval InputDomain::hull() const {
   return all;
 }
 
-std::int64_t InputDomain::clamped(std::size_t lane, std::int64_t x) const { return std::clamp(x, lanes[lane].lo, lanes[lane].hi); }
+std::int64_t InputDomain::clamped(std::size_t lane, std::int64_t x) const {
+  return std::clamp(x, lanes[lane].lo, lanes[lane].hi);
+}
 
 Design::Design(const Graph& graph, std::vector<InputDomain> domains)
-    : graph_(graph), node_(graph.nodes().front()), domains_(std::move(domains)), executor_(graph, Overflow::error) {}
+    : graph_(graph),
+      node_(graph.nodes().front()),
+      domains_(std::move(domains)),
+      executor_(graph, Overflow::error) {}
 
 std::optional<std::size_t> Design::input_of_slot(std::size_t slot) const {
   if (slot >= node().inputs.size() || !node().inputs[slot].valid()) return std::nullopt;
@@ -59,13 +64,15 @@ std::vector<Tensor> Design::tensors(const std::vector<Codes>& inputs) const {
   std::vector<Tensor> out;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const TensorType& type = domains_[i].type;
-    for (std::int64_t x : inputs[i]) WAVEQ_CHECK(x >= lowest(type.dtype) && x <= highest(type.dtype));
+    for (std::int64_t x : inputs[i])
+      WAVEQ_CHECK(x >= lowest(type.dtype) && x <= highest(type.dtype));
     out.push_back(cast(Tensor::from<std::int64_t>(type.shape, inputs[i]), type.dtype));
   }
   return out;
 }
 
-std::optional<std::vector<Tensor>> Design::evaluate(const std::vector<Codes>& inputs, std::string* why) {
+std::optional<std::vector<Tensor>> Design::evaluate(const std::vector<Codes>& inputs,
+                                                    std::string* why) {
   try {
     return executor_.run(tensors(inputs));
   } catch (const Error& e) {
@@ -77,10 +84,12 @@ std::optional<std::vector<Tensor>> Design::evaluate(const std::vector<Codes>& in
 
 bool Design::add(const std::vector<std::string>& conditions, const std::vector<Codes>& inputs) {
   std::vector<Tensor> made = tensors(inputs);
-  const auto same = std::ranges::find_if(cases, [&](const VectorCase& c) { return c.inputs == made; });
+  const auto same =
+      std::ranges::find_if(cases, [&](const VectorCase& c) { return c.inputs == made; });
   if (same != cases.end()) {
     for (const std::string& c : conditions)
-      if (std::ranges::find(same->conditions, c) == same->conditions.end()) same->conditions.push_back(c);
+      if (std::ranges::find(same->conditions, c) == same->conditions.end())
+        same->conditions.push_back(c);
     return true;
   }
   std::string why;
@@ -93,15 +102,21 @@ bool Design::add(const std::vector<std::string>& conditions, const std::vector<C
   return true;
 }
 
-void Design::unreached(std::string condition, std::string why) { missing.push_back({std::move(condition), std::move(why)}); }
+void Design::unreached(std::string condition, std::string why) {
+  missing.push_back({std::move(condition), std::move(why)});
+}
 
 std::int64_t floor_div(std::int64_t a, std::int64_t b) {
   const std::int64_t q = a / b;
   return q - ((a % b != 0) && ((a < 0) != (b < 0)) ? 1 : 0);
 }
 
-std::int64_t Congruence::at_least(std::int64_t lo) const { return lo + floor_mod(i128{first} - lo, period); }
-std::int64_t Congruence::at_most(std::int64_t hi) const { return hi - floor_mod(i128{hi} - first, period); }
+std::int64_t Congruence::at_least(std::int64_t lo) const {
+  return lo + floor_mod(i128{first} - lo, period);
+}
+std::int64_t Congruence::at_most(std::int64_t hi) const {
+  return hi - floor_mod(i128{hi} - first, period);
+}
 
 std::optional<Congruence> solve_congruence(std::int64_t a, std::int64_t r, std::int64_t m) {
   WAVEQ_CHECK(m >= 1);
@@ -122,7 +137,8 @@ std::vector<std::size_t> broadcast_lanes(const Shape& shape, const Shape& small)
   const std::vector<std::int64_t> outer = strides_of(shape);
   for (std::size_t i = 0; i < out.size(); ++i) {
     std::int64_t at = 0;
-    for (std::size_t d = 0; d < shape.size(); ++d) at += static_cast<std::int64_t>(i) / outer[d] % shape[d] * step[d];
+    for (std::size_t d = 0; d < shape.size(); ++d)
+      at += static_cast<std::int64_t>(i) / outer[d] % shape[d] * step[d];
     out[i] = static_cast<std::size_t>(at);
   }
   return out;

@@ -12,6 +12,9 @@
 /// What the generators of designed cases share. A generator looks at one node and adds cases.
 namespace waveq::vectors_detail {
 
+/// What an input of more than 16 bits varies over where nothing narrower is known.
+constexpr Interval kWideDefault = {-(std::int64_t{1} << 20), std::int64_t{1} << 20};
+
 using Codes = std::vector<std::int64_t>;  ///< elements of one input, row-major
 
 /// A non-constant input and the interval of each of its elements.
@@ -21,7 +24,9 @@ struct InputDomain {
   std::vector<Interval> lanes;
 
   Interval hull() const;
-  bool contains(std::size_t lane, std::int64_t x) const { return lanes[lane].lo <= x && x <= lanes[lane].hi; }
+  bool contains(std::size_t lane, std::int64_t x) const {
+    return lanes[lane].lo <= x && x <= lanes[lane].hi;
+  }
   /// x moved into the lane's interval.
   std::int64_t clamped(std::size_t lane, std::int64_t x) const;
 };
@@ -38,13 +43,16 @@ class Design {
   std::optional<std::size_t> input_of_slot(std::size_t slot) const;
   /// Elements of a constant input slot; empty where it is not constant.
   Codes constant(std::size_t slot) const;
-  const Shape& shape(std::size_t slot) const { return graph_.value(node().inputs.at(slot)).type.shape; }
+  const Shape& shape(std::size_t slot) const {
+    return graph_.value(node().inputs.at(slot)).type.shape;
+  }
   const Shape& output_shape() const { return graph_.value(graph_.outputs().front()).type.shape; }
 
   /// The node's outputs; nothing where the arithmetic overflows, with the reason in `why`.
-  std::optional<std::vector<Tensor>> evaluate(const std::vector<Codes>& inputs, std::string* why = nullptr);
-  /// Adds a case; inputs that are there already get the conditions added to theirs. False, and listed as
-  /// unreached, where it would overflow.
+  std::optional<std::vector<Tensor>> evaluate(const std::vector<Codes>& inputs,
+                                              std::string* why = nullptr);
+  /// Adds a case; inputs that are there already get the conditions added to theirs. False, and
+  /// listed as unreached, where it would overflow.
   bool add(const std::vector<std::string>& conditions, const std::vector<Codes>& inputs);
   void unreached(std::string condition, std::string why);
 
@@ -89,12 +97,19 @@ struct LaneParameters {
 };
 LaneParameters requant_lanes(const Graph& graph, const Node& node);
 
-void design_patterns(Design& d);     ///< extremes, zero, alternation, ramps, single hot elements
+void design_patterns(Design& d);  ///< extremes, zero, alternation, ramps, single hot elements
 void design_requant(Design& d);
 void design_division(Design& d);
 void design_accumulator(Design& d);  ///< Conv, Gemm, MatMul
 void design_mean(Design& d);
-void design_rows(Design& d);         ///< softmax forms
+void design_rows(Design& d);  ///< softmax forms
+void design_norm(Design& d);  ///< iLayerNorm, iRMSNorm
+void design_nonorm(Design& d);
 void design_random(Design& d, const VectorOptions& options, const std::string& node);
+
+/// Uniform in `range`, the same numbers with every standard library; `name` sets streams of one
+/// seed apart.
+Codes draw_uniform(std::uint64_t seed, const std::string& name, const Interval& range,
+                   std::size_t count);
 
 }  // namespace waveq::vectors_detail

@@ -1,10 +1,10 @@
 // The folder of `waveq vectors`.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
-#include <set>
-
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "staging.h"
 #include "waveq/export/folder.h"
@@ -30,7 +30,8 @@ void make_folder(const fs::path& path) {
 std::string folder_name(const std::string& node, std::set<std::string>& taken) {
   constexpr std::size_t kLongest = 100;
   std::string name;
-  for (const char ch : node.substr(0, kLongest)) name += std::isalnum(static_cast<unsigned char>(ch)) || ch == '_' || ch == '-' ? ch : '_';
+  for (const char ch : node.substr(0, kLongest))
+    name += std::isalnum(static_cast<unsigned char>(ch)) || ch == '_' || ch == '-' ? ch : '_';
   if (name.empty()) name = "node";
   std::string unique = name;
   const auto folded = [](std::string text) {
@@ -42,11 +43,13 @@ std::string folder_name(const std::string& node, std::set<std::string>& taken) {
 }
 
 /// All elements as int64, which is what the target's test runner reads.
-void write_tensors(const fs::path& path, const Graph& graph, const std::vector<ValueId>& ids, const std::vector<Tensor>& tensors) {
+void write_tensors(const fs::path& path, const Graph& graph, const std::vector<ValueId>& ids,
+                   const std::vector<Tensor>& tensors) {
   std::vector<Tensor> wide;
   for (const Tensor& t : tensors) wide.push_back(cast(t, DType::i64));
   std::vector<NpzItem> items;
-  for (std::size_t i = 0; i < ids.size(); ++i) items.push_back({graph.value(ids[i]).name, &wide[i]});
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    items.push_back({graph.value(ids[i]).name, &wide[i]});
   write_npz(path, items);
 }
 
@@ -56,15 +59,16 @@ std::string case_name(std::size_t k) { return fmt::format("case_{:03}", k); }
 Json target_findings(const TargetProfile& target, const Graph& graph) {
   Json out = Json::array();
   try {
-    for (const Finding& f : target.check(target, graph)) out.push_back({{"rule", f.rule}, {"problem", f.problem}});
+    for (const Finding& f : target.check(target, graph))
+      out.push_back({{"rule", f.rule}, {"problem", f.problem}});
   } catch (const Error& e) {
     out.push_back({{"rule", "check"}, {"problem", e.found()}});
   }
   return out;
 }
 
-/// Arguments for the target's generator: it guesses input types from values, unsigned first, and would take
-/// the non-negative inputs of some cases for unsigned ones.
+/// Arguments for the target's generator: it guesses input types from values, unsigned first, and
+/// would take the non-negative inputs of some cases for unsigned ones.
 Json generator_arguments(const KernelVectors& v) {
   Json types = Json::array({"--input-type-map"}), offsets = Json::array({"--input-offset-map"});
   for (const VectorInput& in : v.inputs) {
@@ -72,7 +76,8 @@ Json generator_arguments(const KernelVectors& v) {
     for (const char ch : in.name)
       if (std::isalnum(static_cast<unsigned char>(ch)) || ch == '_') plain += ch;
     const bool is_unsigned = in.type.dtype == DType::u8 || in.type.dtype == DType::u16;
-    if (is_unsigned) continue;  // stored with an offset that depends on the platform: its own rule is right
+    if (is_unsigned)
+      continue;  // stored with an offset that depends on the platform: its own rule is right
     types.push_back(fmt::format("{}=int{}_t", plain, 8 * size_of(in.type.dtype)));
     offsets.push_back(plain + "=0");
   }
@@ -84,17 +89,27 @@ Json generator_arguments(const KernelVectors& v) {
 Json describe(const KernelVectors& v, const TargetProfile& target) {
   Json j = {{"node", v.node}, {"operator", v.op}};
   j["inputs"] = Json::array();
-  for (const VectorInput& in : v.inputs) j["inputs"].push_back({{"name", in.name}, {"dtype", to_string(in.type.dtype)}, {"shape", in.type.shape}, {"lo", in.lo}, {"hi", in.hi}});
+  for (const VectorInput& in : v.inputs)
+    j["inputs"].push_back({{"name", in.name},
+                           {"dtype", to_string(in.type.dtype)},
+                           {"shape", in.type.shape},
+                           {"lo", in.lo},
+                           {"hi", in.hi}});
   j["outputs"] = Json::array();
   for (ValueId id : v.graph.outputs()) {
     const Value& y = v.graph.value(id);
-    j["outputs"].push_back({{"name", y.name}, {"dtype", to_string(y.type.dtype)}, {"shape", y.type.shape}});
+    j["outputs"].push_back(
+        {{"name", y.name}, {"dtype", to_string(y.type.dtype)}, {"shape", y.type.shape}});
   }
-  j["target"] = {{"name", target.name}, {"findings", target_findings(target, v.graph)}, {"generator_arguments", generator_arguments(v)}};
+  j["target"] = {{"name", target.name},
+                 {"findings", target_findings(target, v.graph)},
+                 {"generator_arguments", generator_arguments(v)}};
   j["cases"] = Json::array();
-  for (std::size_t k = 0; k < v.cases.size(); ++k) j["cases"].push_back({{"case", case_name(k)}, {"conditions", v.cases[k].conditions}});
+  for (std::size_t k = 0; k < v.cases.size(); ++k)
+    j["cases"].push_back({{"case", case_name(k)}, {"conditions", v.cases[k].conditions}});
   j["unreached"] = Json::array();
-  for (const UnreachedCondition& u : v.unreached) j["unreached"].push_back({{"condition", u.condition}, {"why", u.why}});
+  for (const UnreachedCondition& u : v.unreached)
+    j["unreached"].push_back({{"condition", u.condition}, {"why", u.why}});
   return j;
 }
 
@@ -116,20 +131,28 @@ Json write_kernel(const KernelVectors& v, const fs::path& dir, const VectorFolde
     write_file(to / "network.onnx", network);
     write_tensors(to / "inputs.npz", v.graph, v.graph.inputs(), v.cases[k].inputs);
     write_tensors(to / "outputs.npz", v.graph, v.graph.outputs(), v.cases[k].outputs);
-    for (const char* file : {"network.onnx", "inputs.npz", "outputs.npz"}) files[case_name(k) + "/" + file] = sha256(read_file(to / file));
+    for (const char* file : {"network.onnx", "inputs.npz", "outputs.npz"})
+      files[case_name(k) + "/" + file] = sha256(read_file(to / file));
   }
   const std::string text = j.dump(1) + "\n";
   write_file(dir / "cases.json", text);
-  return {{"node", v.node}, {"operator", v.op}, {"folder", dir.filename().string()}, {"cases", v.cases.size()}, {"unreached", v.unreached.size()}, {"cases.json", sha256(text)}};
+  return {{"node", v.node},
+          {"operator", v.op},
+          {"folder", dir.filename().string()},
+          {"cases", v.cases.size()},
+          {"unreached", v.unreached.size()},
+          {"cases.json", sha256(text)}};
 }
 
-/// A folder with golden vectors of a whole network is ours too, but not to be replaced by those of kernels; it
-/// may hold the very model that is read.
+/// A folder with golden vectors of a whole network is ours too, but not to be replaced by those of
+/// kernels; it may hold the very model that is read.
 void keep_other_folders(const fs::path& dir) {
   if (!fs::exists(dir / "manifest.json")) return;
   const Json manifest = Json::parse(read_file(dir / "manifest.json"), nullptr, false);
   if (!manifest.is_object() || manifest.value("command", Json()) != "vectors")
-    throw Error(ErrorCode::invalid_argument, dir.string(), "holds another result of waveq, which would be replaced as a whole", "choose another folder with -o");
+    throw Error(ErrorCode::invalid_argument, dir.string(),
+                "holds another result of waveq, which would be replaced as a whole",
+                "choose another folder with -o");
 }
 
 /// The nodes that were asked for. \throws Error{invalid_argument}.
@@ -142,13 +165,16 @@ std::vector<NodeId> asked_nodes(const Graph& graph, const std::string& name) {
     if (graph.node(id).origin == name) chosen.push_back(id);
   if (!chosen.empty()) return chosen;
   std::string names;
-  for (NodeId id : all) names += fmt::format("{}{}", names.empty() ? "" : ", ", graph.node(id).name);
-  throw Error(ErrorCode::invalid_argument, "--node", fmt::format("'{}' is no computing node", name), "there are: " + names);
+  for (NodeId id : all)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", graph.node(id).name);
+  throw Error(ErrorCode::invalid_argument, "--node", fmt::format("'{}' is no computing node", name),
+              "there are: " + names);
 }
 
 }  // namespace
 
-VectorFolderReport write_vectors(const Graph& graph, const fs::path& model, const fs::path& raw_dir, const VectorFolderOptions& options) {
+VectorFolderReport write_vectors(const Graph& graph, const fs::path& model, const fs::path& raw_dir,
+                                 const VectorFolderOptions& options) {
   check_output_dir(raw_dir);
   keep_other_folders(raw_dir);
   // A trailing slash would make the sibling a child.
@@ -156,6 +182,9 @@ VectorFolderReport write_vectors(const Graph& graph, const fs::path& model, cons
   const std::vector<NodeId> nodes = asked_nodes(graph, options.node);
   Staging staging(dir);
   BoundsAnalysis bounds(graph);
+  for (ValueId in : graph.inputs())
+    if (const auto range = options.ranges.find(graph.value(in).name); range != options.ranges.end())
+      bounds.assume(in, Bounds::all(range->second));
   VectorFolderReport report;
   std::set<std::string> taken = {"manifest.json"};
   Json entries = Json::array();
@@ -168,15 +197,24 @@ VectorFolderReport write_vectors(const Graph& graph, const fs::path& model, cons
       report.cases += v.cases.size();
     } catch (Error& e) {
       // A single node was asked for by name: then its error is the answer.
-      if (e.code() != ErrorCode::unsupported || !options.node.empty()) throw e.while_doing(fmt::format("making vectors of {} '{}'", node.op, node.name));
+      if (e.code() != ErrorCode::unsupported || !options.node.empty())
+        throw e.while_doing(fmt::format("making vectors of {} '{}'", node.op, node.name));
       report.skipped.push_back({node.name, e.found()});
     }
   }
-  Json j = {{"tool", "waveq"}, {"version", kVersion}, {"command", "vectors"}, {"seed", options.vectors.seed}, {"random", options.vectors.random}, {"target", options.target}};
-  j["inputs"]["model"] = {{"file", model.filename().string()}, {"sha256", sha256(read_file(model))}};
+  Json j = {{"tool", "waveq"},
+            {"version", kVersion},
+            {"command", "vectors"},
+            {"seed", options.vectors.seed},
+            {"random", options.vectors.random},
+            {"target", options.target}};
+  if (!model.empty())
+    j["inputs"]["model"] = {{"file", model.filename().string()},
+                            {"sha256", sha256(read_file(model))}};
   j["nodes"] = std::move(entries);
   j["skipped"] = Json::array();
-  for (const UnreachedCondition& s : report.skipped) j["skipped"].push_back({{"node", s.condition}, {"why", s.why}});
+  for (const UnreachedCondition& s : report.skipped)
+    j["skipped"].push_back({{"node", s.condition}, {"why", s.why}});
   write_file(staging.path() / "manifest.json", j.dump(1) + "\n");
   staging.commit();
   return report;

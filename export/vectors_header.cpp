@@ -1,10 +1,10 @@
 // The C99 header of one kernel's vectors.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cctype>
 #include <set>
-
-#include <fmt/format.h>
 
 #include "waveq/export/vectors.h"
 #include "waveq/graph/op.h"
@@ -28,7 +28,8 @@ std::string upper(std::string text) {
 /// Text that cannot end a comment or leave ASCII.
 std::string commented(const std::string& text) {
   std::string out;
-  for (const char ch : text) out += ch == '/' || ch == '*' || ch == '?' || ch == '\\' || ch < ' ' || ch > '~' ? '_' : ch;
+  for (const char ch : text)
+    out += ch == '/' || ch == '*' || ch == '?' || ch == '\\' || ch < ' ' || ch > '~' ? '_' : ch;
   return out;
 }
 
@@ -50,12 +51,18 @@ struct CType {
 
 CType c_type(DType dtype) {
   switch (dtype) {
-    case DType::i8: return {"int8_t", "i8"};
-    case DType::u8: return {"uint8_t", "u8"};
-    case DType::i16: return {"int16_t", "i16"};
-    case DType::u16: return {"uint16_t", "u16"};
-    case DType::i32: return {"int32_t", "i32"};
-    default: return {"int64_t", "i64"};
+    case DType::i8:
+      return {"int8_t", "i8"};
+    case DType::u8:
+      return {"uint8_t", "u8"};
+    case DType::i16:
+      return {"int16_t", "i16"};
+    case DType::u16:
+      return {"uint16_t", "u16"};
+    case DType::i32:
+      return {"int32_t", "i32"};
+    default:
+      return {"int64_t", "i64"};
   }
 }
 
@@ -85,9 +92,23 @@ std::string braces(const std::vector<std::int64_t>& values) {
   return out + "}";
 }
 
+/// Fixed-width types without a C library: GCC's hosted <stdint.h> asks for one, its own header does
+/// not.
 constexpr const char* kCommon = R"(
 #ifndef WAVEQ_VECTORS_COMMON
 #define WAVEQ_VECTORS_COMMON
+
+#include <stddef.h>
+#if defined(__has_include)
+#if !__has_include(<stdio.h>)
+#define WAVEQ_NO_LIBC
+#endif
+#endif
+#if defined(WAVEQ_NO_LIBC) && defined(__GNUC__) && !defined(__clang__)
+#include <stdint-gcc.h>
+#else
+#include <stdint.h>
+#endif
 
 /* Alignment of every array; define it before the first include to choose another. */
 #ifndef WAVEQ_ALIGNED
@@ -97,18 +118,29 @@ constexpr const char* kCommon = R"(
 #define WAVEQ_ALIGNED
 #endif
 #endif
+#if defined(__GNUC__)
+#define WAVEQ_UNUSED __attribute__((unused))
+#else
+#define WAVEQ_UNUSED
+#endif
 
-/* Where mismatches are told. */
+/* Where mismatches are told; without a C library they are only counted. */
 #ifndef WAVEQ_PRINTF
+#ifdef WAVEQ_NO_LIBC
+#define WAVEQ_PRINTF(...) ((void)0)
+#else
 #include <stdio.h>
 #define WAVEQ_PRINTF printf
+#endif
 #endif
 
 /* Defines a function that returns how many elements differ and prints the first one. */
 #define WAVEQ_DEFINE_MISMATCH(SUFFIX, TYPE)                                                          \
-  static inline size_t waveq_mismatch_##SUFFIX(const char *tensor, int k, const TYPE *expected,     \
-                                               const TYPE *got, const size_t *shape, size_t rank) { \
+  WAVEQ_UNUSED static size_t waveq_mismatch_##SUFFIX(                                             \
+      const char *tensor, int k, const TYPE *expected, const TYPE *got, const size_t *shape,       \
+      size_t rank) {                                                                                \
     size_t count = 1, differing = 0, first = 0, i, d;                                               \
+    (void)tensor, (void)k;                                                                          \
     for (d = 0; d < rank; ++d) count *= shape[d];                                                   \
     for (i = 0; i < count; ++i)                                                                     \
       if (expected[i] != got[i] && differing++ == 0) first = i;                                     \
@@ -130,23 +162,32 @@ constexpr const char* kCommon = R"(
 )";
 
 std::string define_mismatch(const CType& c) {
-  return fmt::format("#ifndef WAVEQ_MISMATCH_{0}\n#define WAVEQ_MISMATCH_{0}\nWAVEQ_DEFINE_MISMATCH({1}, {2})\n#endif\n", upper(c.suffix), c.suffix, c.type);
+  return fmt::format(
+      "#ifndef WAVEQ_MISMATCH_{0}\n#define WAVEQ_MISMATCH_{0}\nWAVEQ_DEFINE_MISMATCH({1}, "
+      "{2})\n#endif\n",
+      upper(c.suffix), c.suffix, c.type);
 }
 
 /// Writes one header; `prefix` starts every name.
 class Writer {
  public:
   Writer(const KernelVectors& v, const std::string& name)
-      : v_(v), node_(v.graph.node(v.graph.nodes().front())), prefix_("waveq_" + identifier(name.empty() ? v.node : name)), macro_(upper(prefix_)) {}
+      : v_(v),
+        node_(v.graph.node(v.graph.nodes().front())),
+        prefix_("waveq_" + identifier(name.empty() ? v.node : name)),
+        macro_(upper(prefix_)) {}
 
   std::string text() {
-    out_ = fmt::format("/* Golden vectors of {} '{}', made by waveq {}. The kernel gets the inputs of case k and must give the\n"
-                       "   expected outputs, bit for bit. */\n#ifndef {}_VECTORS_H\n#define {}_VECTORS_H\n\n#include <stddef.h>\n#include <stdint.h>\n",
-                       commented(v_.op), commented(v_.node), kVersion, macro_, macro_);
+    out_ = fmt::format(
+        "/* Golden vectors of {} '{}', made by waveq {}. The kernel gets the inputs of case k and "
+        "must give the\n"
+        "   expected outputs, bit for bit. */\n#ifndef {}_VECTORS_H\n#define {}_VECTORS_H\n",
+        commented(v_.op), commented(v_.node), kVersion, macro_, macro_);
     out_ += kCommon;
     std::set<std::string> suffixes;
     for (const Tensor& y : v_.cases.empty() ? std::vector<Tensor>{} : v_.cases.front().outputs)
-      if (suffixes.insert(c_type(y.dtype()).suffix).second) out_ += define_mismatch(c_type(y.dtype()));
+      if (suffixes.insert(c_type(y.dtype()).suffix).second)
+        out_ += define_mismatch(c_type(y.dtype()));
     out_ += fmt::format("\n#define {}_CASES {}\n", macro_, v_.cases.size());
     attributes();
     operands();
@@ -166,6 +207,10 @@ class Writer {
     return name.empty() || taken ? fmt::format("input{}", slot) : "in_" + identifier(name);
   }
 
+  void type_of(const std::string& name, DType dtype) {
+    out_ += fmt::format("typedef {} {}_t;\n", c_type(dtype).type, name);
+  }
+
   void shape(const std::string& name, const Shape& s) {
     const std::vector<std::int64_t> dims = s.empty() ? std::vector<std::int64_t>{1} : s;
     std::string list;
@@ -174,23 +219,34 @@ class Writer {
       list += fmt::format("{}{}", list.empty() ? "" : ", ", d);
       size *= d;
     }
-    out_ += fmt::format("#define {}_RANK {}\n#define {}_SIZE {}\nstatic const size_t {}_shape[{}] = {{{}}};\n", upper(name), dims.size(), upper(name), size, name, dims.size(), list);
+    out_ += fmt::format(
+        "#define {}_RANK {}\n#define {}_SIZE {}\nWAVEQ_UNUSED static const size_t {}_shape[{}] = "
+        "{{{}}};\n",
+        upper(name), dims.size(), upper(name), size, name, dims.size(), list);
   }
 
   void array(const std::string& name, DType dtype, const std::vector<std::int64_t>& values) {
-    out_ += fmt::format("static const {} {}[{}] WAVEQ_ALIGNED = {};\n", c_type(dtype).type, name, values.size(), braces(values));
+    out_ += fmt::format("WAVEQ_UNUSED static const {} {}[{}] WAVEQ_ALIGNED = {};\n",
+                        c_type(dtype).type, name, values.size(), braces(values));
   }
 
   void attributes() {
     for (const auto& [name, value] : node_.attrs.all()) {
       const std::string macro = fmt::format("{}_{}", macro_, upper(identifier(name)));
-      if (const auto* i = std::get_if<std::int64_t>(&value)) out_ += fmt::format("#define {} {}\n", macro, literal(*i));
-      if (const auto* s = std::get_if<std::string>(&value)) out_ += fmt::format("#define {} {}\n", macro, quoted(*s));
+      if (const auto* i = std::get_if<std::int64_t>(&value))
+        out_ += fmt::format("#define {} {}\n", macro, literal(*i));
+      if (const auto* s = std::get_if<std::string>(&value))
+        out_ += fmt::format("#define {} {}\n", macro, quoted(*s));
       if (const auto* f = std::get_if<double>(&value)) integral(macro, *f);
-      if (const auto* t = std::get_if<Tensor>(&value); t && t->size() == 1) integral(macro, to_double(*t)[0]);
-      if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value); list && !list->empty()) array(fmt::format("{}_{}", prefix_, identifier(name)), DType::i64, *list);
+      if (const auto* t = std::get_if<Tensor>(&value); t && t->size() == 1)
+        integral(macro, to_double(*t)[0]);
+      if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value); list && !list->empty())
+        array(fmt::format("{}_{}", prefix_, identifier(name)), DType::i64, *list);
     }
-    if (v_.op == "RequantShift") out_ += fmt::format("#define {}_SHIFT {}\n", macro_, std::countr_zero(static_cast<std::uint64_t>(node_.attrs.require_int("div"))));
+    if (v_.op == "RequantShift")
+      out_ +=
+          fmt::format("#define {}_SHIFT {}\n", macro_,
+                      std::countr_zero(static_cast<std::uint64_t>(node_.attrs.require_int("div"))));
   }
 
   void integral(const std::string& macro, double value) {
@@ -206,14 +262,18 @@ class Writer {
       if (!node_.inputs[slot].valid()) continue;
       const Value& value = v_.graph.value(node_.inputs[slot]);
       const std::string name = fmt::format("{}_{}", prefix_, role(slot));
-      out_ += fmt::format("\n/* {}, {} */\n", commented(value.name), value.constant ? "a parameter" : "varies");
+      out_ += fmt::format("\n/* {}, {} */\n", commented(value.name),
+                          value.constant ? "a parameter" : "varies");
+      type_of(name, value.constant ? parameter_type(slot, value.type.dtype) : value.type.dtype);
       shape(name, value.type.shape);
-      if (value.constant) array(name, parameter_type(slot, value.type.dtype), to_int64(*value.constant));
+      if (value.constant)
+        array(name, parameter_type(slot, value.type.dtype), to_int64(*value.constant));
     }
     for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
       if (!node_.outputs[i].valid()) continue;
       const Value& value = v_.graph.value(node_.outputs[i]);
       out_ += fmt::format("\n/* {}, expected */\n", commented(value.name));
+      type_of(fmt::format("{}_out{}", prefix_, i), value.type.dtype);
       shape(fmt::format("{}_out{}", prefix_, i), value.type.shape);
     }
   }
@@ -260,7 +320,8 @@ class Writer {
       out_ += " " + commented(condition);
     }
     out_ += " */\n";
-    for (const Field& f : fields(c)) array(fmt::format("{}_case{}", f.name, k), f.dtype, to_int64(*f.tensor));
+    for (const Field& f : fields(c))
+      array(fmt::format("{}_case{}", f.name, k), f.dtype, to_int64(*f.tensor));
   }
 
   /// Arrays of pointers by case, and a compare macro for each output.
@@ -268,17 +329,25 @@ class Writer {
     if (v_.cases.empty()) return;
     out_ += "\n";
     for (const Field& f : fields(v_.cases.front())) {
-      out_ += fmt::format("static const {} *const {}[{}_CASES] = {{", c_type(f.dtype).type, f.name, macro_);
-      for (std::size_t k = 0; k < v_.cases.size(); ++k) out_ += fmt::format("{}{}_case{}", k % 4 == 0 ? "\n  " : " ", f.name, k) + (k + 1 < v_.cases.size() ? "," : "");
+      out_ += fmt::format("WAVEQ_UNUSED static const {} *const {}[{}_CASES] = {{",
+                          c_type(f.dtype).type, f.name, macro_);
+      for (std::size_t k = 0; k < v_.cases.size(); ++k)
+        out_ += fmt::format("{}{}_case{}", k % 4 == 0 ? "\n  " : " ", f.name, k) +
+                (k + 1 < v_.cases.size() ? "," : "");
       out_ += "};\n";
     }
-    out_ += "\n/* Number of elements of `got` that differ from what case k expects; prints the first of them. */\n";
+    out_ +=
+        "\n/* Number of elements of `got` that differ from what case k expects; prints the first "
+        "of them. */\n";
     for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
       if (!node_.outputs[i].valid()) continue;
       const Value& value = v_.graph.value(node_.outputs[i]);
       const std::string name = fmt::format("{}_out{}", prefix_, i);
-      out_ += fmt::format("#define {}_CHECK{}(k, got) \\\n  waveq_mismatch_{}({}, (k), {}[(k)], (got), {}_shape, {}_RANK)\n", macro_, i == 0 ? "" : fmt::format("{}", i), c_type(value.type.dtype).suffix,
-                          quoted(value.name), name, name, upper(name));
+      out_ += fmt::format(
+          "#define {}_CHECK{}(k, got) \\\n  waveq_mismatch_{}({}, (k), {}[(k)], (got), {}_shape, "
+          "{}_RANK)\n",
+          macro_, i == 0 ? "" : fmt::format("{}", i), c_type(value.type.dtype).suffix,
+          quoted(value.name), name, name, upper(name));
     }
   }
 
@@ -289,6 +358,8 @@ class Writer {
 
 }  // namespace
 
-std::string vectors_header(const KernelVectors& vectors, const std::string& name) { return Writer(vectors, name).text(); }
+std::string vectors_header(const KernelVectors& vectors, const std::string& name) {
+  return Writer(vectors, name).text();
+}
 
 }  // namespace waveq

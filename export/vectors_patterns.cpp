@@ -1,9 +1,9 @@
 // Cases that make sense for every operator, and drawn ones.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <random>
-
-#include <fmt/format.h>
 
 #include "vectors_design.h"
 
@@ -36,7 +36,9 @@ bool holds_zero(const InputDomain& d) {
 
 void add_zero(Design& d) {
   for (const InputDomain& in : d.inputs())
-    if (!holds_zero(in)) return d.unreached("all_zero", fmt::format("'{}' lies in {}..{}", in.name, in.hull().lo, in.hull().hi));
+    if (!holds_zero(in))
+      return d.unreached("all_zero",
+                         fmt::format("'{}' lies in {}..{}", in.name, in.hull().lo, in.hull().hi));
   d.add({"all_zero"}, all_filled(d, [](const InputDomain&, std::size_t) { return 0; }));
 }
 
@@ -44,7 +46,8 @@ void add_zero(Design& d) {
 void add_single_hot(Design& d) {
   for (const bool positive : {true, false})
     for (const bool first : {true, false}) {
-      const std::string name = fmt::format("single_hot_{}_{}", positive ? "positive" : "negative", first ? "first" : "last");
+      const std::string name = fmt::format("single_hot_{}_{}", positive ? "positive" : "negative",
+                                           first ? "first" : "last");
       const auto pick = [&](const InputDomain& in, std::size_t i) {
         const std::size_t hot = first ? 0 : in.lanes.size() - 1;
         return i != hot ? in.clamped(i, 0) : positive ? in.lanes[i].hi : in.lanes[i].lo;
@@ -61,7 +64,8 @@ void add_single_hot(Design& d) {
     }
 }
 
-/// Two inputs: each at its end while the other is at the opposite one, and single hot elements against ramps.
+/// Two inputs: each at its end while the other is at the opposite one, and single hot elements
+/// against ramps.
 void add_opposites(Design& d) {
   if (d.inputs().size() != 2) return;
   const InputDomain &a = d.inputs()[0], &b = d.inputs()[1];
@@ -69,8 +73,8 @@ void add_opposites(Design& d) {
   d.add({"max_against_min"}, {filled(a, high), filled(b, low)});
 }
 
-/// Position `i` of a ramp: neighbours differ by `stride` codes where there are few codes, else the ramp is
-/// spread over the interval.
+/// Position `i` of a ramp: neighbours differ by `stride` codes where there are few codes, else the
+/// ramp is spread over the interval.
 std::int64_t ramp_at(const InputDomain& d, std::size_t i, std::int64_t start, std::int64_t stride) {
   const Interval& lane = d.lanes[i];
   const std::int64_t span = lane.hi - lane.lo + 1, n = static_cast<std::int64_t>(d.lanes.size());
@@ -92,8 +96,8 @@ bool equals_transposed(const Tensor& y) {
   return true;
 }
 
-/// Ramps that start where the last one ended, until every code of every input has occurred. The second input
-/// runs with another stride, so that swapped operands or axes show.
+/// Ramps that start where the last one ended, until every code of every input has occurred. The
+/// second input runs with another stride, so that swapped operands or axes show.
 void add_ramps(Design& d) {
   constexpr std::int64_t kMostCases = 64;
   std::int64_t needed = 1;
@@ -106,7 +110,10 @@ void add_ramps(Design& d) {
     else
       needed = std::max(needed, (span + n - 1) / n);
   }
-  if (needed > kMostCases) d.unreached("all_codes", fmt::format("would take {} cases of so few elements; the first {} are there", needed, kMostCases));
+  if (needed > kMostCases)
+    d.unreached("all_codes",
+                fmt::format("would take {} cases of so few elements; the first {} are there",
+                            needed, kMostCases));
   if (!narrow) d.unreached("all_codes", "an input has more than 256 codes");
   const std::int64_t cases = std::min(needed, kMostCases);
   for (std::int64_t k = 0; k < cases; ++k) {
@@ -115,15 +122,42 @@ void add_ramps(Design& d) {
       const InputDomain& in = d.inputs()[j];
       // 37 is prime and no divisor of a number of codes that occurs, so every code is visited.
       const std::int64_t stride = j == 0 ? 1 : 37, n = static_cast<std::int64_t>(in.lanes.size());
-      inputs.push_back(filled(in, [&](const InputDomain& in_, std::size_t i) { return ramp_at(in_, i, (k * n * stride) % 65536, stride); }));
+      inputs.push_back(filled(in, [&](const InputDomain& in_, std::size_t i) {
+        return ramp_at(in_, i, (k * n * stride) % 65536, stride);
+      }));
     }
     std::vector<std::string> conditions = {"ramp"};
-    if (narrow && needed <= kMostCases) conditions.push_back(cases == 1 ? "all_codes" : fmt::format("all_codes_part_{}_of_{}", k + 1, cases));
+    if (narrow && needed <= kMostCases)
+      conditions.push_back(cases == 1 ? "all_codes"
+                                      : fmt::format("all_codes_part_{}_of_{}", k + 1, cases));
     if (d.node().op == "MatMul" && k == 0) {
       const auto y = d.evaluate(inputs);
       if (y && !equals_transposed(y->front())) conditions.push_back("asymmetric");
     }
     d.add(conditions, inputs);
+  }
+}
+
+/// Every element its own number, over all inputs, one digit a case: moved, doubled and dropped
+/// elements show also where there are more of them than codes.
+void add_positions(Design& d) {
+  std::int64_t total = 0, base = 65536;
+  for (const InputDomain& in : d.inputs()) {
+    total += static_cast<std::int64_t>(in.lanes.size());
+    for (const Interval& lane : in.lanes) base = std::min(base, lane.hi - lane.lo + 1);
+  }
+  if (base < 2) return;
+  int digit = 0;
+  for (std::int64_t weight = 1; weight < total; weight *= base, ++digit) {
+    std::int64_t before = 0;
+    std::vector<Codes> inputs;
+    for (const InputDomain& in : d.inputs()) {
+      inputs.push_back(filled(in, [&](const InputDomain& in_, std::size_t i) {
+        return in_.lanes[i].lo + (before + static_cast<std::int64_t>(i)) / weight % base;
+      }));
+      before += static_cast<std::int64_t>(in.lanes.size());
+    }
+    d.add({fmt::format("positions_digit_{}", digit)}, inputs);
   }
 }
 
@@ -145,14 +179,27 @@ std::int64_t uniform(std::mt19937_64& engine, const Interval& range) {
 
 }  // namespace
 
+Codes draw_uniform(std::uint64_t seed, const std::string& name, const Interval& range,
+                   std::size_t count) {
+  std::mt19937_64 engine(seed * 0x9E3779B97F4A7C15ULL + name_hash(name));
+  Codes out(count);
+  for (std::int64_t& x : out) x = uniform(engine, range);
+  return out;
+}
+
 void design_patterns(Design& d) {
   d.add({"all_min"}, all_filled(d, low));
   d.add({"all_max"}, all_filled(d, high));
   add_zero(d);
-  d.add({"alternating_low_first"}, all_filled(d, [](const InputDomain& in, std::size_t i) { return i % 2 == 0 ? in.lanes[i].lo : in.lanes[i].hi; }));
-  d.add({"alternating_high_first"}, all_filled(d, [](const InputDomain& in, std::size_t i) { return i % 2 == 0 ? in.lanes[i].hi : in.lanes[i].lo; }));
+  d.add({"alternating_low_first"}, all_filled(d, [](const InputDomain& in, std::size_t i) {
+          return i % 2 == 0 ? in.lanes[i].lo : in.lanes[i].hi;
+        }));
+  d.add({"alternating_high_first"}, all_filled(d, [](const InputDomain& in, std::size_t i) {
+          return i % 2 == 0 ? in.lanes[i].hi : in.lanes[i].lo;
+        }));
   add_opposites(d);
   add_ramps(d);
+  add_positions(d);
   add_single_hot(d);
 }
 
@@ -169,7 +216,8 @@ void design_random(Design& d, const VectorOptions& options, const std::string& n
         const Interval& lane = in.lanes[i];
         if (size_of(in.type.dtype) <= 2 || attempt == 0) return uniform(engine, lane);
         const std::int64_t middle = in.clamped(i, 0), width = (lane.hi - lane.lo) >> (2 * attempt);
-        return uniform(engine, {std::max(lane.lo, middle - width), std::min(lane.hi, middle + width)});
+        return uniform(engine,
+                       {std::max(lane.lo, middle - width), std::min(lane.hi, middle + width)});
       });
       done = d.evaluate(inputs, &why).has_value() && d.add({condition}, inputs);
     }

@@ -11,6 +11,20 @@ from onnx import TensorProto, helper, numpy_helper
 import support
 
 COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)]
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+RISCV = "riscv64-unknown-elf-gcc"
+
+# Operators whose operands and attributes between them reach every kind of line that a header has.
+HEADERS = {
+    "requant": ["RequantShift", "--operand", "i32[1,3,5]=-60000..60000", "--operand", "i32[3,1]:5,-3,900", "--operand", "i32[3,1]:-2147483648,0,7",
+                "--attr", "div=1024", "--attr", "n_levels=256", "--attr", "signed=0"],
+    "conv": ["Conv", "--operand", "u8[1,2,4,5]", "--operand", "i8[3,2,2,3]:random", "--attr", "strides=[1,2]", "--attr", "pads=[1,0,0,1]"],
+    "gemm": ["Gemm", "--operand", "i8[2,3]", "--operand", "i8[3,2]:random", "--operand", "i32[2]:-9,9", "--attr", "alpha=2"],
+    "pad": ["Pad", "--operand", "i8[1,1,3]", "--attr", "pads=[0,0,1,0,0,1]", "--attr", "mode=constant", "--attr", "value=-1"],
+    "slice": ["Slice", "--operand", "i8[1,9]", "--operand", "i64[1]:1", "--operand", "i64[1]:9223372036854775807", "--operand", "i64[1]:1", "--operand", "i64[1]:2"],
+    "div": ["IntegerDiv", "--operand", "i32[1,2,5]=-500..500", "--operand", "i32[1,2,1]=0..90", "--attr", "Delta=6", "--attr", "eps=1", "--attr", "eta=3"],
+    "scalar": ["RequantShift", "--operand", "i16[]", "--operand", "i32[]:3", "--operand", "i32[]:0", "--attr", "div=1", "--attr", "n_levels=65536", "--attr", "signed=1"],
+}
 
 KERNEL = r"""
 #include "{header}"
@@ -66,7 +80,7 @@ class Vectors(support.Case):
         prefix = "waveq_" + node
         source, program = self.dir / "kernel.c", self.dir / "kernel"
         source.write_text(KERNEL.format(header=header, prefix=prefix, macro=prefix.upper()))
-        done = subprocess.run([compiler, "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", f"-DWRONG={wrong}",
+        done = subprocess.run([compiler, *STRICT, f"-DWRONG={wrong}",
                                str(source), "-o", str(program)], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
         return subprocess.run([str(program)], capture_output=True, text=True, check=False)
@@ -81,6 +95,48 @@ class Vectors(support.Case):
                 wrong = self.build(compiler, "_net_rq", 1)
                 self.assertEqual(wrong.returncode, 1)
                 self.assertRegex(wrong.stdout, r"^case \d+: tensor 'y' at \[0,\d,\d\]: expected -?\d+, got -?\d+ ")
+
+    def headers(self):
+        """A C file for each of HEADERS that includes it and uses its compare macro."""
+        for name, words in HEADERS.items():
+            self.run_waveq("vectors", "--op", *words, "--node", name, "--format", "c", "-o", self.dir / name)
+            header, macro = self.dir / name / name / "vectors.h", f"WAVEQ_{name.upper()}"
+            source = self.dir / f"{name}.c"
+            source.write_text(f'#include "{header}"\nsize_t check(int k, const waveq_{name}_out0_t *y);\n'
+                              f"size_t check(int k, const waveq_{name}_out0_t *y) {{ return {macro}_CHECK(k, y); }}\n")
+            yield header, source
+
+    def compile(self, *command):
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), " ".join(map(str, command)))
+
+    @unittest.skipUnless(COMPILERS, "no C compiler")
+    def test_headers_compile_without_a_warning_also_on_their_own(self):
+        for header, source in self.headers():
+            for compiler in COMPILERS:
+                with self.subTest(header=header, compiler=compiler):
+                    self.compile(compiler, *STRICT, "-c", source, "-o", self.dir / "out.o")
+                    self.compile(compiler, *STRICT, "-fsyntax-only", "-x", "c", header)
+
+    @unittest.skipUnless(shutil.which(RISCV), f"no {RISCV}")
+    def test_headers_compile_for_32_bit_risc_v_without_a_c_library(self):
+        for header, source in self.headers():
+            for hosted in ([], ["-ffreestanding"]):
+                with self.subTest(header=header, hosted=hosted):
+                    self.compile(RISCV, "-march=rv32imc", "-mabi=ilp32", *STRICT, *hosted, "-c", source, "-o", self.dir / "out.o")
+
+    def test_an_operator_with_given_parameters_needs_no_network(self):
+        self.run_waveq("vectors", "--op", *HEADERS["requant"], "-o", self.out)
+        listed = json.loads((self.out / "RequantShift" / "cases.json").read_text())
+        self.assertEqual((listed["inputs"][0]["lo"], listed["inputs"][0]["hi"]), (-60000, 60000))
+        self.run_waveq("verify", self.out / "RequantShift" / listed["cases"][0]["case"])
+        for words, found in ((["Nope"], "no operator"), (["Add", "--operand", "i8"], "no [DIMS]"), (["Add", "--operand", "f32[1]"], "'f32'"),
+                             (["Add", "--operand", "i8[2]:1,2,3"], "3 values for 2 elements"), (["Add", "--operand", "i8[2]:300"], "300 is no i8"),
+                             (["Add", "--operand", "i8[2]", "--operand", "i8[3]"], "do not broadcast"), (["Add", "--operand", "i8[2]"], "")):
+            result = self.run_waveq("vectors", "--op", *words, "-o", self.dir / "none", code=1)
+            self.assertIn(found, result.err)
+            self.assertFalse((self.dir / "none").exists())
+        self.run_waveq("vectors", "-o", self.dir / "none", code=2)
 
     def test_each_case_verifies_and_conditions_are_listed(self):
         self.run_waveq("vectors", self.model, "-o", self.out, "--random", "2")

@@ -4,79 +4,25 @@
 
 #include <algorithm>
 #include <fstream>
-#include <set>
-
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "shared_data.h"
 #include "vectors_design.h"
+#include "vectors_net.h"
 #include "waveq/export/verify.h"
 #include "waveq/graph/file.h"
+#include "waveq/graph/integer_arithmetic.h"
 #include "waveq/graph/integer_import.h"
 #include "waveq/graph/onnx_reader.h"
 #include "waveq/graph/onnx_writer.h"
 
 namespace waveq {
-namespace {
 
-using Ints = std::vector<std::int64_t>;
-using I8 = std::vector<std::int8_t>;
-using I32 = std::vector<std::int32_t>;
+using namespace test;
 
-Attrs attributes(std::initializer_list<std::pair<std::string, Attr>> pairs) {
-  Attrs attrs;
-  for (const auto& [name, value] : pairs) attrs.set(name, value);
-  return attrs;
-}
-
-Attrs requant_attrs(std::int64_t div, std::int64_t is_signed = 1) { return attributes({{"div", div}, {"n_levels_out", std::int64_t{256}}, {"signed", is_signed}}); }
-
-/// x [1,2,6] -> Conv (3 filters of width 3, padded) -> RequantShift per channel.
-Graph conv_requant() {
-  Graph g;
-  g.opset = 10;
-  const ValueId x = g.add_input("x", {DType::i8, {1, 2, 6}});
-  const ValueId w = g.add_constant("w", Tensor::from<std::int8_t>({3, 2, 3}, I8{1, -2, 3, 0, 5, -6, 7, 7, 7, -7, -7, -7, -128, 127, 0, 1, 0, -1}));
-  const ValueId acc = g.emit("Conv", "conv", {x, w}, attributes({{"kernel_shape", Ints{3}}, {"pads", Ints{1, 1}}, {"strides", Ints{1}}}));
-  const ValueId mul = g.add_constant("mul", Tensor::from<std::int32_t>({3, 1}, I32{5, -3, 5})), add = g.add_constant("add", Tensor::from<std::int32_t>({3, 1}, I32{10, 7, 10}));
-  g.add_output(g.emit("RequantShift", "rq", {acc, mul, add}, requant_attrs(64)));
-  return g;
-}
-
-NodeId node_named(const Graph& g, const std::string& name) {
-  for (NodeId id : g.nodes())
-    if (g.node(id).name == name) return id;
-  FAIL("no node " << name);
-  return {};
-}
-
-KernelVectors vectors_of(const Graph& g, const std::string& node, const VectorOptions& options = {}) {
-  BoundsAnalysis bounds(g);
-  return kernel_vectors(bounds, node_named(g, node), options);
-}
-
-bool starts(const std::string& text, const std::string& prefix) { return text.rfind(prefix, 0) == 0; }
-
-/// The first case with a condition that starts like this.
-const VectorCase* covering(const KernelVectors& v, const std::string& prefix) {
-  for (const VectorCase& c : v.cases)
-    for (const std::string& name : c.conditions)
-      if (starts(name, prefix)) return &c;
-  return nullptr;
-}
-
-bool lists(const std::vector<UnreachedCondition>& all, const std::string& prefix) {
-  return std::ranges::any_of(all, [&](const UnreachedCondition& u) { return starts(u.condition, prefix) && !u.why.empty(); });
-}
-
-std::int64_t mod(std::int64_t a, std::int64_t m) { return ((a % m) + m) % m; }
-
-/// mul and add of channel c of conv_requant.
-constexpr std::int64_t kMul[] = {5, -3, 5}, kAdd[] = {10, 7, 10};
-
-}  // namespace
-
-TEST_CASE("vectors: extremes, zero, alternation, ramp and single hot elements are what their names say") {
+TEST_CASE(
+    "vectors: extremes, zero, alternation, ramp and single hot elements are what their names say") {
   const KernelVectors v = vectors_of(conv_requant(), "conv", {.random = 0});
   const auto codes = [&](const char* name) {
     const VectorCase* c = covering(v, name);
@@ -86,8 +32,10 @@ TEST_CASE("vectors: extremes, zero, alternation, ramp and single hot elements ar
   CHECK(codes("all_min") == Ints(12, -128));
   CHECK(codes("all_max") == Ints(12, 127));
   CHECK(codes("all_zero") == Ints(12, 0));
-  CHECK(codes("alternating_low_first") == Ints{-128, 127, -128, 127, -128, 127, -128, 127, -128, 127, -128, 127});
-  CHECK(codes("alternating_high_first") == Ints{127, -128, 127, -128, 127, -128, 127, -128, 127, -128, 127, -128});
+  CHECK(codes("alternating_low_first") ==
+        Ints{-128, 127, -128, 127, -128, 127, -128, 127, -128, 127, -128, 127});
+  CHECK(codes("alternating_high_first") ==
+        Ints{127, -128, 127, -128, 127, -128, 127, -128, 127, -128, 127, -128});
   CHECK(codes("single_hot_positive_first") == Ints{127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
   CHECK(codes("single_hot_negative_last") == Ints{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -128});
   std::set<std::int64_t> seen;
@@ -107,7 +55,8 @@ TEST_CASE("vectors: outputs are those of the interpreter and every case differs 
   }
 }
 
-TEST_CASE("vectors: a tie has a remainder of exactly half, on either side of zero, and is not clipped") {
+TEST_CASE(
+    "vectors: a tie has a remainder of exactly half, on either side of zero, and is not clipped") {
   const KernelVectors v = vectors_of(conv_requant(), "rq", {.random = 0});
   int positive = 0, negative = 0;
   for (const VectorCase& c : v.cases) {
@@ -122,9 +71,12 @@ TEST_CASE("vectors: a tie has a remainder of exactly half, on either side of zer
   }
   CHECK(positive >= 2);
   CHECK(negative >= 2);
-  // Channel 1 has an odd multiplier of its own; its ties are sought apart from those of channels 0 and 2.
-  for (const char* name : {"tie_positive:channel_0", "tie_negative:channel_0", "tie_positive:channel_1", "tie_negative:channel_1", "tie_positive_minus_1:channel_0", "tie_negative_plus_1:channel_1",
-                           "just_below_half_negative:channel_0", "just_above_half_positive:channel_0"})
+  // Channel 1 has an odd multiplier of its own; its ties are sought apart from those of channels 0
+  // and 2.
+  for (const char* name :
+       {"tie_positive:channel_0", "tie_negative:channel_0", "tie_positive:channel_1",
+        "tie_negative:channel_1", "tie_positive_minus_1:channel_0", "tie_negative_plus_1:channel_1",
+        "just_below_half_negative:channel_0", "just_above_half_positive:channel_0"})
     CHECK_MESSAGE(covering(v, name) != nullptr, name);
 }
 
@@ -133,10 +85,12 @@ TEST_CASE("vectors: saturation lands on lo-1, lo, hi and hi+1") {
   std::set<std::int64_t> landed[3];
   for (const VectorCase& c : v.cases) {
     const Ints x = to_int64(c.inputs[0]);
-    for (std::size_t i = 0; i < x.size(); ++i) landed[i / 6].insert((x[i] * kMul[i / 6] + kAdd[i / 6] + 32) >> 6);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      landed[i / 6].insert((x[i] * kMul[i / 6] + kAdd[i / 6] + 32) >> 6);
   }
   for (const std::size_t channel : {0, 1})
-    for (const std::int64_t target : {-129, -128, 127, 128}) CHECK_MESSAGE(landed[channel].contains(target), channel << " " << target);
+    for (const std::int64_t target : {-129, -128, 127, 128})
+      CHECK_MESSAGE(landed[channel].contains(target), channel << " " << target);
 }
 
 TEST_CASE("vectors: neighbouring channels are told apart by one input for all") {
@@ -151,7 +105,8 @@ TEST_CASE("vectors: neighbouring channels are told apart by one input for all") 
 TEST_CASE("vectors: ties that a multiplier excludes are listed with the reason") {
   Graph g;
   const ValueId x = g.add_input("x", {DType::i8, {1, 4}});
-  const ValueId mul = g.add_constant("mul", Tensor::scalar<std::int32_t>(64)), add = g.add_constant("add", Tensor::scalar<std::int32_t>(1));
+  const ValueId mul = g.add_constant("mul", Tensor::scalar<std::int32_t>(64)),
+                add = g.add_constant("add", Tensor::scalar<std::int32_t>(1));
   g.add_output(g.emit("RequantShift", "rq", {x, mul, add}, requant_attrs(128)));
   const KernelVectors v = vectors_of(g, "rq", {.random = 0});
   CHECK(covering(v, "tie_positive") == nullptr);
@@ -159,7 +114,9 @@ TEST_CASE("vectors: ties that a multiplier excludes are listed with the reason")
   CHECK(lists(v.unreached, "lands_on_hi_plus_1"));  // 127*64 + 1 stays far below
 }
 
-TEST_CASE("vectors: no input of a requant overflows, and inputs of several channels keep to their own bounds") {
+TEST_CASE(
+    "vectors: no input of a requant overflows, and inputs of several channels keep to their own "
+    "bounds") {
   Graph g = conv_requant();
   const KernelVectors v = vectors_of(g, "rq");
   BoundsAnalysis bounds(g);
@@ -185,7 +142,9 @@ TEST_CASE("vectors: accumulators of Conv attain their static bound") {
     if (!high || !low) continue;
     const auto reached = [&](const VectorCase& c) {
       const Ints y = to_int64(c.outputs[0]);
-      const auto [lowest_at, highest_at] = std::minmax_element(y.begin() + static_cast<std::ptrdiff_t>(channel) * 6, y.begin() + static_cast<std::ptrdiff_t>(channel + 1) * 6);
+      const auto [lowest_at, highest_at] =
+          std::minmax_element(y.begin() + static_cast<std::ptrdiff_t>(channel) * 6,
+                              y.begin() + static_cast<std::ptrdiff_t>(channel + 1) * 6);
       return std::pair{*lowest_at, *highest_at};
     };
     CHECK(reached(*high).second == acc.of(channel).hi);
@@ -198,7 +157,9 @@ TEST_CASE("vectors: accumulators of Conv attain their static bound") {
 TEST_CASE("vectors: accumulators of Gemm and MatMul attain their static bound") {
   Graph g;
   const ValueId x = g.add_input("x", {DType::i8, {1, 3}});
-  const ValueId w = g.add_constant("w", Tensor::from<std::int8_t>({2, 3}, I8{1, -2, 3, -100, 50, 0})), b = g.add_constant("b", Tensor::from<std::int32_t>({2}, I32{1000, -7}));
+  const ValueId w = g.add_constant("w",
+                                   Tensor::from<std::int8_t>({2, 3}, I8{1, -2, 3, -100, 50, 0})),
+                b = g.add_constant("b", Tensor::from<std::int32_t>({2}, I32{1000, -7}));
   g.add_output(g.emit("Gemm", "fc", {x, w, b}, attributes({{"transB", std::int64_t{1}}})));
   const KernelVectors fc = vectors_of(g, "fc", {.random = 0});
   const VectorCase* high = covering(fc, "accumulator_highest:channel_0");
@@ -209,7 +170,8 @@ TEST_CASE("vectors: accumulators of Gemm and MatMul attain their static bound") 
   CHECK(to_int64(low->outputs[0])[1] == -12700 - 6400 - 7);
 
   Graph m;
-  const ValueId p = m.add_input("p", {DType::i8, {1, 2, 4}}), q = m.add_input("q", {DType::i8, {1, 4, 2}});
+  const ValueId p = m.add_input("p", {DType::i8, {1, 2, 4}}),
+                q = m.add_input("q", {DType::i8, {1, 4, 2}});
   m.add_output(m.emit("MatMul", "mm", {p, q}));
   const KernelVectors mm = vectors_of(m, "mm", {.random = 0});
   REQUIRE(covering(mm, "accumulator_highest") != nullptr);
@@ -225,19 +187,25 @@ TEST_CASE("vectors: a Conv whose windows all reach into the padding says so") {
   Graph g;
   const ValueId x = g.add_input("x", {DType::i8, {1, 1, 2}});
   const ValueId w = g.add_constant("w", Tensor::from<std::int8_t>({1, 1, 4}, I8{1, 2, 3, 4}));
-  g.add_output(g.emit("Conv", "conv", {x, w}, attributes({{"kernel_shape", Ints{4}}, {"pads", Ints{1, 1}}})));
+  g.add_output(g.emit("Conv", "conv", {x, w},
+                      attributes({{"kernel_shape", Ints{4}}, {"pads", Ints{1, 1}}})));
   CHECK(lists(vectors_of(g, "conv").unreached, "accumulator_highest"));
 }
 
 TEST_CASE("vectors: a division meets zero divisors, ties on both sides and the largest numerator") {
   Graph g;
-  const ValueId num = g.add_input("num", {DType::i32, {1, 2, 5}}), den = g.add_input("den", {DType::i32, {1, 2, 1}});
-  g.add_output(g.emit("IntegerDiv", "div", {num, den}, attributes({{"Delta", std::int64_t{6}}, {"eps", std::int64_t{1}}, {"eta", std::int64_t{3}}})));
+  const ValueId num = g.add_input("num", {DType::i32, {1, 2, 5}}),
+                den = g.add_input("den", {DType::i32, {1, 2, 1}});
+  g.add_output(g.emit(
+      "IntegerDiv", "div", {num, den},
+      attributes(
+          {{"Delta", std::int64_t{6}}, {"eps", std::int64_t{1}}, {"eta", std::int64_t{3}}})));
   BoundsAnalysis bounds(g);
   bounds.assume(num, Bounds::all({-5000, 5000}));
   bounds.assume(den, Bounds::all({0, 900}));
   const KernelVectors v = kernel_vectors(bounds, g.nodes().front(), {.random = 0});
-  bool zero_zero = false, zero_nonzero = false, negative_tie = false, positive_tie = false, largest = false;
+  bool zero_zero = false, zero_nonzero = false, negative_tie = false, positive_tie = false,
+       largest = false;
   for (const VectorCase& c : v.cases) {
     const Ints n = to_int64(c.inputs[0]), d = to_int64(c.inputs[1]), y = to_int64(c.outputs[0]);
     for (std::size_t i = 0; i < n.size(); ++i) {
@@ -256,13 +224,19 @@ TEST_CASE("vectors: a division meets zero divisors, ties on both sides and the l
   CHECK(negative_tie);
   CHECK(positive_tie);
   CHECK(largest);
-  for (const char* name : {"den_zero_num_zero", "den_zero_num_nonzero", "tie_negative", "tie_positive", "num_largest_magnitude"}) CHECK_MESSAGE(covering(v, name) != nullptr, name);
+  for (const char* name : {"den_zero_num_zero", "den_zero_num_nonzero", "tie_negative",
+                           "tie_positive", "num_largest_magnitude"})
+    CHECK_MESSAGE(covering(v, name) != nullptr, name);
 }
 
 TEST_CASE("vectors: without eps a zero divisor is no case, and the reason is told") {
   Graph g;
-  const ValueId num = g.add_input("num", {DType::i32, {1, 1, 4}}), den = g.add_input("den", {DType::i32, {1, 1, 1}});
-  g.add_output(g.emit("IntegerDiv", "div", {num, den}, attributes({{"Delta", std::int64_t{16}}, {"eps", std::int64_t{0}}, {"eta", std::int64_t{1}}})));
+  const ValueId num = g.add_input("num", {DType::i32, {1, 1, 4}}),
+                den = g.add_input("den", {DType::i32, {1, 1, 1}});
+  g.add_output(g.emit(
+      "IntegerDiv", "div", {num, den},
+      attributes(
+          {{"Delta", std::int64_t{16}}, {"eps", std::int64_t{0}}, {"eta", std::int64_t{1}}})));
   BoundsAnalysis bounds(g);
   bounds.assume(num, Bounds::all({-5000, 5000}));
   bounds.assume(den, Bounds::all({0, 900}));
@@ -275,7 +249,8 @@ TEST_CASE("vectors: without eps a zero divisor is no case, and the reason is tol
 TEST_CASE("vectors: iGELU sees every code") {
   Graph g;
   const ValueId x = g.add_input("x", {DType::i8, {1, 100}});
-  g.add_output(g.emit("iGELU", "gelu", {x}, attributes({{"b", std::int64_t{-50}}, {"one", std::int64_t{2500}}})));
+  g.add_output(g.emit("iGELU", "gelu", {x},
+                      attributes({{"b", std::int64_t{-50}}, {"one", std::int64_t{2500}}})));
   const KernelVectors v = vectors_of(g, "gelu", {.random = 0});
   std::set<std::int64_t> seen;
   for (const VectorCase& c : v.cases)
@@ -288,7 +263,8 @@ TEST_CASE("vectors: iGELU sees every code") {
 TEST_CASE("vectors: means have negative ties, and means of three have none") {
   Graph g;
   const ValueId x = g.add_input("x", {DType::i8, {1, 2, 4}});
-  g.add_output(g.emit("ReduceMean", "mean", {x}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{0}}})));
+  g.add_output(g.emit("ReduceMean", "mean", {x},
+                      attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{0}}})));
   const KernelVectors v = vectors_of(g, "mean", {.random = 0});
   const VectorCase* tie = covering(v, "tie_negative");
   REQUIRE(tie != nullptr);
@@ -298,7 +274,8 @@ TEST_CASE("vectors: means have negative ties, and means of three have none") {
 
   Graph odd;
   const ValueId y = odd.add_input("y", {DType::i8, {1, 2, 3}});
-  odd.add_output(odd.emit("ReduceMean", "mean", {y}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{0}}})));
+  odd.add_output(odd.emit("ReduceMean", "mean", {y},
+                          attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{0}}})));
   CHECK(lists(vectors_of(odd, "mean").unreached, "tie"));
 }
 
@@ -329,18 +306,22 @@ TEST_CASE("vectors: congruences are solved where a solution exists, and only the
       }
 }
 
-TEST_CASE("vectors: the folder holds networks that reproduce their outputs, and replaces only what is ours") {
+TEST_CASE(
+    "vectors: the folder holds networks that reproduce their outputs, and replaces only what is "
+    "ours") {
   const std::filesystem::path dir = test::scratch_dir();
   const Graph g = conv_requant();
   write_onnx(dir / "model.onnx", g);
-  const VectorFolderReport report = write_vectors(g, dir / "model.onnx", dir / "out", {.vectors = {.random = 1}});
+  const VectorFolderReport report =
+      write_vectors(g, dir / "model.onnx", dir / "out", {.vectors = {.random = 1}});
   CHECK(report.nodes == 2);
   CHECK(report.skipped.empty());
   std::size_t cases = 0;
   for (const char* node : {"conv", "rq"}) {
     const auto listed = nlohmann::json::parse(read_file(dir / "out" / node / "cases.json"));
     for (const auto& c : listed["cases"]) {
-      const VerifyReport verified = verify_folder(dir / "out" / node / c["case"].get<std::string>(), {.overflow = Overflow::error});
+      const VerifyReport verified = verify_folder(dir / "out" / node / c["case"].get<std::string>(),
+                                                  {.overflow = Overflow::error});
       CHECK(verified.outputs == 1);
       CHECK(verified.mismatches.empty());
       ++cases;
@@ -376,7 +357,9 @@ TEST_CASE("vectors: a node that is not there is an error that names those that a
 }
 
 TEST_CASE("vectors: networks that other tools wrote give cases for each of their kernels") {
-  for (const char* model : {"Kernels/Integer/Conv/DW_2D_RQ", "Kernels/Integer/GEMM/TransB_RQ", "Kernels/Integer/TrueIntegerDiv", "Kernels/Integer/MaxPool/Regular_2D"}) {
+  for (const char* model :
+       {"Kernels/Integer/Conv/DW_2D_RQ", "Kernels/Integer/GEMM/TransB_RQ",
+        "Kernels/Integer/TrueIntegerDiv", "Kernels/Integer/MaxPool/Regular_2D"}) {
     const auto dir = test::shared(std::filesystem::path("vectors/deeploy") / model);
     if (!dir) return;
     const Graph g = to_integer_network(read_onnx(*dir / "network.onnx"));
