@@ -104,6 +104,12 @@ Json nodes_json(const QuantizeResult& result) {
             : Json(nullptr);
     const auto proof = proofs.find(node.name);
     entry["bound"] = proof != proofs.end() ? Json(proof->second->bound) : Json(nullptr);
+    entry["attained"] = proof != proofs.end() && proof->second->attained
+                            ? Json(*proof->second->attained)
+                            : Json(nullptr);
+    entry["range"] = proof != proofs.end() && proof->second->range
+                         ? Json{proof->second->range->lo, proof->second->range->hi}
+                         : Json(nullptr);
     entry["headroom_bits"] =
         proof != proofs.end() ? decibels(proof->second->headroom_bits) : Json(nullptr);
     if (proof != proofs.end() && !proof->second->reason.empty())

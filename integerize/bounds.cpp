@@ -75,4 +75,11 @@ NodeBound BoundsAnalysis::check(NodeId id) {
   return check_node({*graph_, node, *this});
 }
 
+std::optional<double> BoundsAnalysis::attained(NodeId id) {
+  const Node& node = graph_->node(id);
+  for (ValueId in : node.inputs)
+    if (in.valid()) of(in);
+  return attained_accumulator({*graph_, node, *this});
+}
+
 }  // namespace waveq

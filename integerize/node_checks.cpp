@@ -52,11 +52,42 @@ NodeBound check_division(const TransferContext& ctx) {
 }
 
 NodeBound check_gelu(const TransferContext& ctx) {
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
   const std::int64_t b = ctx.node.attrs.require_int("b"), one = ctx.node.attrs.require_int("one");
   if (b < -128 || b > 0) return {0, false, fmt::format("b = {} does not fit the kernel's int8", b)};
   if (one < 0 || one > 32767)
     return {0, false, fmt::format("one = {} does not fit the kernel's int16", one)};
   return fits_int32(magnitude(transfer(ctx).hull()));
+}
+
+NodeBound check_hardswish(const TransferContext& ctx) {
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
+  const Attrs& attrs = ctx.node.attrs;
+  const Interval three{attrs.require_int("three"), attrs.require_int("three")};
+  const auto six = static_cast<double>(attrs.require_int("six")),
+             oos = static_cast<double>(attrs.require_int("one_over_six"));
+  return fits_int32(std::max({magnitude(sum_interval(ctx.input(0).hull(), three)),
+                              std::abs(six * oos), magnitude(transfer(ctx).hull())}));
+}
+
+NodeBound check_cast(const TransferContext& ctx) {
+  const DType to = ctx.graph.value(ctx.node.outputs.front()).type.dtype;
+  const Interval x = ctx.input(0).hull();
+  if (to == DType::f32) return {0, false, "turns integers into floats"};
+  if (x.lo < lowest(to) || x.hi > highest(to))
+    return {0, false,
+            fmt::format("[{}, {}] does not fit {}, which keeps the low bits", x.lo, x.hi,
+                        to_string(to))};
+  return fits_int32(magnitude(x));
+}
+
+/// The sum, and the sum with the rounding half that integer_mean adds.
+NodeBound check_mean(const TransferContext& ctx) {
+  const std::int64_t n = reduced_count(ctx);
+  const Interval sum = product(ctx.input(0).hull(), {n, n});
+  const bool away = (n & (n - 1)) != 0;
+  const Interval rounded = sum_interval(sum, {away && sum.lo < 0 ? -(n >> 1) : n >> 1, n >> 1});
+  return fits_int32(std::max(magnitude(sum), magnitude(rounded)));
 }
 
 }  // namespace
@@ -67,28 +98,34 @@ NodeBound fits_int32(double worst) {
           fmt::format("an intermediate can reach 2^{:.2f}, int32 ends at 2^31", std::log2(worst))};
 }
 
+std::optional<std::string> not_8_bit(const TransferContext& ctx, std::size_t input) {
+  const Value& value = ctx.graph.value(ctx.node.inputs.at(input));
+  const Interval x = ctx.input(input).hull();
+  if (size_of(value.type.dtype) == 1 || (x.lo >= -128 && x.hi <= 127) || (x.lo >= 0 && x.hi <= 255))
+    return std::nullopt;
+  return fmt::format("the input can be in [{}, {}], the kernel reads 8 bits", x.lo, x.hi);
+}
+
 NodeBound check_node(const TransferContext& ctx) {
   const std::string& op = ctx.node.op;
   if (op == "RequantShift") return check_requant(ctx);
   if (op == "IntegerDiv") return check_division(ctx);
   if (op == "iGELU") return check_gelu(ctx);
-  if (op == "Conv" || op == "Gemm" || op == "MatMul") {
-    const AccumulatorBounds acc = accumulator_bounds(ctx);
-    return fits_int32(std::max(acc.prefix, magnitude(acc.value.hull())));
+  if (op == "Cast") return check_cast(ctx);
+  if (op == "Sum") {
+    double most = 0;
+    for (std::size_t i = 0; i < ctx.node.inputs.size(); ++i) most += magnitude(ctx.input(i).hull());
+    return fits_int32(most);
   }
-  if (op == "IntegerMean" || op == "ReduceMean") {
-    const auto n = static_cast<double>(reduced_count(ctx));
-    return fits_int32(magnitude(ctx.input(0).hull()) * n + n / 2);
-  }
+  if (op == "iHardswish") return check_hardswish(ctx);
+  if (op == "Conv" || op == "Gemm" || op == "MatMul")
+    return fits_int32(magnitude(accumulator_bounds(ctx).partial.hull()));
+  if (op == "IntegerMean" || op == "ReduceMean") return check_mean(ctx);
   if (op == "iSoftmax") return check_isoftmax(ctx);
   if (op == "ITAMax" || op == "ITAPartialMax") return check_itamax(ctx);
   if (op == "iLayerNorm") return check_layer_norm(ctx);
   if (op == "iRMSNorm") return check_rms_norm(ctx);
-  if (op == "iNoNorm")
-    return {
-        0, false,
-        "the kernel narrows its result to 8 bits without a clip, and no bound shows that it fits"};
-  if (op == "TrueIntegerDiv") return {0, false, "no proof rule for this operator"};
+  if (op == "iNoNorm") return check_no_norm(ctx);
   return fits_int32(magnitude(transfer(ctx).hull()));
 }
 

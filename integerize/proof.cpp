@@ -10,27 +10,41 @@ namespace waveq {
 
 bool ProofReport::overflow_free() const { return unproven.empty(); }
 
+namespace {
+
+NodeProof prove_node(const Graph& graph, BoundsAnalysis& bounds, NodeId id) {
+  const Node& node = graph.node(id);
+  NodeProof proof;
+  proof.node = node.name;
+  proof.op = node.op;
+  try {
+    const NodeBound bound = bounds.check(id);
+    proof.bound = bound.worst;
+    proof.proven = bound.proven;
+    proof.reason = bound.reason;
+    proof.range = bounds.of(node.outputs.front()).hull();
+    if (bound.proven) proof.attained = bounds.attained(id);
+  } catch (const Error& e) {
+    proof.proven = false;
+    proof.reason = e.found();
+  }
+  proof.headroom_bits = std::log2(2147483648.0 / std::max(proof.bound, 1.0));
+  return proof;
+}
+
+}  // namespace
+
 ProofReport prove(const Graph& graph) {
   ProofReport report;
   BoundsAnalysis bounds(graph);
   for (NodeId id : graph.topological_order()) {
-    const Node& node = graph.node(id);
-    const OpDef* op = find_op(node.op);
+    const OpDef* op = find_op(graph.node(id).op);
     if (op && op->moves_data) continue;
-    NodeProof proof{node.name, node.op, 0, 0, false, ""};
-    try {
-      const NodeBound bound = bounds.check(id);
-      proof.bound = bound.worst;
-      proof.proven = bound.proven;
-      proof.reason = bound.reason;
-    } catch (const Error& e) {
-      proof.reason = e.found();
-    }
-    proof.headroom_bits = proof.bound >= 1 ? std::log2(2147483648.0 / proof.bound) : 31;
+    NodeProof proof = prove_node(graph, bounds, id);
     if (proof.proven)
       report.min_headroom_bits = std::min(report.min_headroom_bits, proof.headroom_bits);
     else
-      report.unproven.push_back(node.name);
+      report.unproven.push_back(proof.node);
     report.nodes.push_back(std::move(proof));
   }
   return report;

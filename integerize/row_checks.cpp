@@ -27,10 +27,12 @@ Interval eight_bits(const Interval& x) {
   return {std::clamp<std::int64_t>(x.lo, -128, 255), std::clamp<std::int64_t>(x.hi, -128, 255)};
 }
 
-bool is_eight_bits(const Interval& x) { return x.lo >= -128 && x.hi <= 255 && x.hi - x.lo <= 255; }
-
-NodeBound not_eight_bits(const Interval& x) {
-  return {0, false, fmt::format("its input is in [{}, {}], not 8 bits", x.lo, x.hi)};
+/// A result that leaves the 8 bits it is stored in.
+NodeBound narrowed(const NodeBound& bound, const Interval& y) {
+  return {bound.worst, false,
+          fmt::format("the kernel narrows its result to 8 bits without a clip, and it can be in "
+                      "[{}, {}]",
+                      y.lo, y.hi)};
 }
 
 Interval values_before_narrowing(const TransferContext& ctx) {
@@ -107,8 +109,8 @@ Bounds rms_norm_bounds(const TransferContext& ctx) {
 /// Every difference of two elements of a row, one by one; the sum is at least the largest
 /// element's own term, so a quotient is a share of n_levels - 1.
 NodeBound check_isoftmax(const TransferContext& ctx) {
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
   const Interval x = ctx.input(0).hull();
-  if (!is_eight_bits(x)) return not_eight_bits(x);
   const Attrs& attrs = ctx.node.attrs;
   const std::int64_t a = attrs.get_int("coeffA", 1), b = attrs.require_int("coeffB"),
                      c = attrs.require_int("coeffC"), log2 = attrs.require_int("log2"),
@@ -139,37 +141,75 @@ NodeBound check_isoftmax(const TransferContext& ctx) {
 
 /// The largest element contributes 256 to the sum, so 256*(n-1)/sum is at most n-1.
 NodeBound check_itamax(const TransferContext& ctx) {
-  const Interval x = ctx.input(0).hull();
-  if (!is_eight_bits(x)) return not_eight_bits(x);
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
   NodeBound bound = fits_int32(256.0 * static_cast<double>(row_length(ctx)) / 2);
   if (bound.proven) bound.reason = "a share of a sum that contains the largest term";
   return bound;
 }
 
 NodeBound check_layer_norm(const TransferContext& ctx) {
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
   const Interval x = ctx.input(0).hull();
-  if (!is_eight_bits(x)) return not_eight_bits(x);
   if (!has_constant_parameters(ctx)) return {0, false, "its weight and bias are not constants"};
   const auto n = static_cast<double>(row_length(ctx)), width = static_cast<double>(x.hi - x.lo);
   NodeBound bound = fits_int32(std::max(magnitude(x) * n, width * width * n));
   if (!bound.proven) return bound;
   const Interval y = values_before_narrowing(ctx);
-  if (y.lo < -128 || y.hi > 127)
-    return {bound.worst, false,
-            fmt::format("the kernel narrows its result to 8 bits without a clip, and it can be in "
-                        "[{}, {}]",
-                        y.lo, y.hi)};
+  if (y.lo < -128 || y.hi > 127) return narrowed(bound, y);
   bound.reason = "an element is bounded by the deviation it adds to (relational bound)";
   return bound;
 }
 
 NodeBound check_rms_norm(const TransferContext& ctx) {
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
   const Interval x = ctx.input(0).hull();
-  if (!is_eight_bits(x)) return not_eight_bits(x);
   if (!has_constant_parameters(ctx)) return {0, false, "its weight is not a constant"};
   const auto n = static_cast<double>(row_length(ctx));
   return fits_int32(
       std::max(magnitude(x) * magnitude(x) * n, magnitude(x) * magnitude(ctx.input(1).hull())));
+}
+
+namespace {
+
+/// ((x*weight + bias)*mul) >> log2 D of every element: its interval, and the largest intermediate.
+struct NoNorm {
+  Interval y;
+  double worst = 0;
+};
+NoNorm no_norm(const TransferContext& ctx) {
+  const Interval x = ctx.input(0).hull();
+  const std::int64_t mul = ctx.node.attrs.require_int("mul");
+  const Tensor *w = ctx.constant(1), *b = ctx.constant(2);
+  std::vector<Interval> weight{ctx.input(1).hull()}, bias{ctx.input(2).hull()};
+  if (w && b && w->shape() == b->shape() && w->size() > 0) {
+    weight.clear();
+    bias.clear();
+    for (const std::int64_t v : to_int64(*w)) weight.push_back({v, v});
+    for (const std::int64_t v : to_int64(*b)) bias.push_back({v, v});
+  }
+  NoNorm out;
+  for (std::size_t i = 0; i < weight.size(); ++i) {
+    const Interval scaled = product(x, weight[i]), sum = sum_interval(scaled, bias[i]),
+                   full = product(sum, {mul, mul});
+    const Interval shifted{full.lo >> log2_of_d(ctx), full.hi >> log2_of_d(ctx)};
+    out.worst = std::max({out.worst, magnitude(scaled), magnitude(sum), magnitude(full)});
+    out.y = i == 0 ? shifted : hull(out.y, shifted);
+  }
+  return out;
+}
+
+}  // namespace
+
+Bounds no_norm_bounds(const TransferContext& ctx) {
+  const Interval y = no_norm(ctx).y;
+  return Bounds::all(y.lo < -128 || y.hi > 127 ? Interval{-128, 127} : y);
+}
+
+NodeBound check_no_norm(const TransferContext& ctx) {
+  if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
+  const NoNorm n = no_norm(ctx);
+  const NodeBound bound = fits_int32(n.worst);
+  return bound.proven && (n.y.lo < -128 || n.y.hi > 127) ? narrowed(bound, n.y) : bound;
 }
 
 }  // namespace waveq

@@ -24,9 +24,9 @@ struct Bounds {
 /// The largest magnitude any int32 intermediate of a node can reach, and whether that is shown to
 /// fit.
 struct NodeBound {
-  double worst = 0;     ///< largest reachable |intermediate|; limit 2^31 - 1
-  bool proven = false;  ///< no intermediate can leave its type, no divisor can be zero
-  std::string reason;   ///< why not proven; for a relational argument, what it rests on
+  double worst = 0;             ///< largest reachable |intermediate|
+  bool proven = false;          ///< no intermediate can leave its type, no divisor can be zero
+  std::string reason;           ///< why not proven; for a relational argument, what it rests on
 };
 
 /// Interval analysis of an integer network with its real weights (integer-approximations.md 15):
@@ -45,6 +45,10 @@ class BoundsAnalysis {
   void assume(ValueId id, Bounds bounds);
   /// Overflow check of one node.
   NodeBound check(NodeId id);
+  /// For a linear node that is proven: the largest |accumulator| that the evaluator gives for
+  /// operands built to reach the bound. A bound it meets cannot be lowered. Means: their sum,
+  /// before the rounding half. nullopt for other operators.
+  std::optional<double> attained(NodeId id);
   const Graph& graph() const { return *graph_; }
 
  private:

@@ -1,19 +1,25 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "waveq/graph/graph.h"
+#include "waveq/quantizers/range.h"
 
 namespace waveq {
 
 /// What the overflow proof says about one node.
 struct NodeProof {
   std::string node, op;
-  double bound = 0;          ///< largest |int32 intermediate| that can be reached
+  double bound = 0;  ///< largest |intermediate| that can be reached
+  /// Linear nodes: the largest |accumulator| that the evaluator gives for operands built to reach
+  /// the bound (BoundsAnalysis::attained).
+  std::optional<double> attained;
   double headroom_bits = 0;  ///< log2(2^31 / bound)
   bool proven = false;
-  std::string reason;  ///< why not proven, or what the bound rests on
+  std::string reason;             ///< why not proven, or what the bound rests on
+  std::optional<Interval> range;  ///< of the output's elements; nullopt where none is known
 };
 
 /// Overflow proof of an integer network.
