@@ -6,6 +6,7 @@
 #include <set>
 
 #include "cli.h"
+#include "sample_stack.h"
 #include "waveq/calibration/dataset.h"
 #include "waveq/graph/executor.h"
 #include "waveq/graph/integer_import.h"
@@ -18,34 +19,8 @@ namespace {
 
 struct Options {
   Common common;
-  std::string model, inputs, out, as = "auto";
+  std::string model, inputs, out, as = "auto", overflow = "wrap";
   bool all = false;
-};
-
-/// Tensors of one name over all samples, joined along the sample axis.
-class Stack {
- public:
-  void push(const Tensor& t) {
-    if (parts_ == 0) type_ = t.type();
-    ++parts_;
-    bytes_.insert(bytes_.end(), t.bytes().begin(), t.bytes().end());
-  }
-  /// [N, S[1:]] where S[0] is 1, else [N, S...].
-  Tensor joined() const {
-    Shape shape = type_.shape;
-    if (!shape.empty() && shape.front() == 1)
-      shape.front() = parts_;
-    else
-      shape.insert(shape.begin(), parts_);
-    Tensor out(type_.dtype, shape);
-    std::ranges::copy(bytes_, out.bytes().begin());
-    return out;
-  }
-
- private:
-  TensorType type_;
-  std::int64_t parts_ = 0;
-  std::vector<std::byte> bytes_;
 };
 
 /// What the data deliver: arrays by the inputs' names, or by position where no name agrees (dumps
@@ -90,10 +65,11 @@ int run(const CLI::App& app, const Options& o) {
   spdlog::info("{}: {} network, {} nodes", o.model, integer ? "integer" : "float",
                graph.nodes().size());
   Dataset data(o.inputs, wanted(graph, npz));
-  std::map<ValueId, Stack> dump;
+  std::map<ValueId, SampleStack> dump;
   std::vector<ValueId> order;
-  Executor executor(std::make_shared<const Plan>(graph), Overflow::wrap);
-  std::vector<Stack> outputs(graph.outputs().size());
+  Executor executor(std::make_shared<const Plan>(graph),
+                    o.overflow == "error" ? Overflow::error : Overflow::wrap);
+  std::vector<SampleStack> outputs(graph.outputs().size());
   Executor::Visitor visit;
   if (o.all)
     visit = [&](ValueId id, const Tensor& t) {
@@ -138,11 +114,16 @@ Action add_run(CLI::App& app) {
   app.add_option("--as", o->as,
                  "read the network as float or integer (default: by its operators and data)")
       ->check(CLI::IsMember({"auto", "float", "integer"}));
+  app.add_option("--overflow", o->overflow,
+                 "an integer network's arithmetic that leaves int32: wrap, as its target does "
+                 "(default), or end with an error that names the node and the element")
+      ->check(CLI::IsMember({"wrap", "error"}));
   o->common.add(app, Common::kRecipe | Common::kShapes);
   app.footer(
       "\nExamples:\n  waveq run model.onnx --inputs test.npz -o logits.npz\n  waveq run "
       "out/network.onnx --inputs out/inputs.npz -o all.npz --all\n\n"
-      "An integer network is computed as its target does it: int32, two's complement.");
+      "An integer network is computed as its target does it: int32, two's complement. "
+      "--overflow error\nshows where that happens, and exits with 4.");
   return [&app, o] { return run(app, *o); };
 }
 

@@ -213,6 +213,29 @@ class Prove(VerbCase):
         self.assertFalse(proof["overflow_free"])
         self.assertTrue(proof["unproven"])
 
+    def test_a_wrapping_input_is_written_and_wraps(self):
+        network = need(SHARED / "vectors" / "deeploy" / "Models" / "WaveFormer" / "network.onnx")
+        witness, out = self.dir / "witness.npz", self.dir / "y.npz"
+        proof = json.loads(self.run_waveq("prove", network, "--search", 120, "-o", witness, "--json", code=4).out)
+        self.assertTrue(proof["wrapping"])
+        self.assertLessEqual(set(proof["wrapping"]), set(proof["unproven"]))
+        status = {n["name"]: n["status"] for n in proof["nodes"]}
+        self.assertEqual({n for n, s in status.items() if s == "wraps"}, set(proof["wrapping"]))
+        self.assertEqual({n for n, s in status.items() if s == "no witness"}, set(proof["unproven"]) - set(proof["wrapping"]))
+        first = next(iter(np.load(witness).values()))
+        self.assertTrue(-128 <= first.min() and first.max() <= 127)
+        # The evaluator names a wrapping node; two's complement gives a result all the same.
+        error = self.run_waveq("run", network, "--inputs", witness, "-o", out, "--overflow", "error", code=4).err
+        self.assertTrue(any(f"'{name}'" in error for name in proof["wrapping"]), error)
+        self.assertFalse(out.exists())
+        self.run_waveq("run", network, "--inputs", witness, "-o", out)
+        self.assertTrue(out.exists())
+
+    def test_nothing_is_written_where_nothing_wraps(self):
+        self.quantize()
+        self.run_waveq("prove", self.out / "network.onnx", "-o", self.dir / "witness.npz")
+        self.assertFalse((self.dir / "witness.npz").exists())
+
 
 class Calibrate(VerbCase):
     def test_merged_shards_have_the_bytes_of_one_run(self):
