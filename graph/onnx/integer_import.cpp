@@ -9,6 +9,7 @@
 #include <set>
 
 #include "waveq/graph/infer.h"
+#include "waveq/graph/onnx_writer.h"
 #include "waveq/graph/op.h"
 
 namespace waveq {
@@ -20,33 +21,22 @@ constexpr std::int64_t kOnnxInt32 = 6;
 constexpr std::array kOnnxFloats{std::int64_t{1}, std::int64_t{10}, std::int64_t{11},
                                  std::int64_t{16}};
 
-std::int64_t onnx_code(DType dtype) {
-  switch (dtype) {
-    case DType::u8:
-      return 2;
-    case DType::i8:
-      return 3;
-    case DType::u16:
-      return 4;
-    case DType::i16:
-      return 5;
-    case DType::i64:
-      return 7;
-    default:
-      return kOnnxInt32;
-  }
-}
-
 /// Standard operators that mean something on integers; movement and the dialect come on top.
 const std::set<std::string_view>& integer_capable_ops() {
+  // clang-format off
   static const std::set<std::string_view> names{
-      "Abs",       "Add",    "Cast",  "Clip",          "Constant",   "ConstantOfShape",
-      "Conv",      "Equal",  "Gemm",  "GlobalMaxPool", "Greater",    "Identity",
-      "Less",      "MatMul", "Max",   "MaxPool",       "Min",        "Mul",
-      "Neg",       "Pad",    "Range", "ReduceMax",     "ReduceMean", "ReduceMin",
-      "ReduceSum", "Relu",   "Shape", "Size",          "Sub",        "Sum",
-      "Where"};
+      "Abs", "Add", "Cast", "Clip", "Constant", "ConstantOfShape", "Conv", "ConvInteger",
+      "Equal", "Gemm", "GlobalMaxPool", "Greater", "GreaterOrEqual", "Identity", "Less",
+      "LessOrEqual", "MatMul", "MatMulInteger", "Max", "MaxPool", "Min", "Mod", "Mul", "Neg",
+      "Pad", "Range", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu", "Shape",
+      "Sign", "Size", "Sub", "Sum", "Where"};
+  // clang-format on
   return names;
+}
+
+/// Div truncates integers only where the file types them as such; in float32 it makes fractions.
+bool divides_integers(const Graph& graph, const Node& node) {
+  return node.op == "Div" && is_integer(graph.value(node.outputs.front()).type.dtype);
 }
 
 /// First element that is no integer of at most 63 bits, or -1.
@@ -219,7 +209,7 @@ void settle(Graph& graph, std::span<const Widening> casts) {
   for (const Widening& w : casts) {
     if (all_integer && source_type(w) != common) {
       Attrs attrs;
-      attrs.set("to", onnx_code(common));
+      attrs.set("to", std::int64_t{onnx_type_code(common)});
       graph.set_attrs(w.cast, std::move(attrs));
     } else {
       graph.set_input(w.user, w.slot, graph.node(w.cast).inputs.front());
@@ -260,7 +250,9 @@ bool looks_integer(const Graph& graph, std::span<const Tensor> sample_inputs) {
     const Node& node = graph.node(id);
     const OpDef* op = find_op(node.op);
     if (op && op->dialect) return true;
-    if (!(op && op->moves_data) && !integer_capable_ops().contains(node.op)) capable = false;
+    if (!(op && op->moves_data) && !integer_capable_ops().contains(node.op) &&
+        !divides_integers(graph, node))
+      capable = false;
     if (const auto content = float_content(node); content && !is_integral(*content))
       capable = false;
   }

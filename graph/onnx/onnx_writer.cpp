@@ -16,9 +16,7 @@
 
 namespace waveq {
 
-namespace {
-
-std::int32_t onnx_type(DType dtype) {
+std::int32_t onnx_type_code(DType dtype) {
   switch (dtype) {
     case DType::undefined:
       return onnx::TensorProto::UNDEFINED;
@@ -41,6 +39,8 @@ std::int32_t onnx_type(DType dtype) {
   }
   return onnx::TensorProto::UNDEFINED;
 }
+
+namespace {
 
 /// float32 has 24 significant bits: more between the highest and the lowest set bit would be
 /// rounded.
@@ -207,7 +207,7 @@ void ModelWriter::write_tensor(const Tensor& tensor, bool may_be_float, const st
                                onnx::TensorProto& proto) const {
   for (const std::int64_t d : tensor.shape()) proto.add_dims(d);
   const bool as_float = may_be_float && becomes_float(tensor.dtype());
-  proto.set_data_type(as_float ? onnx::TensorProto::FLOAT : onnx_type(tensor.dtype()));
+  proto.set_data_type(as_float ? onnx::TensorProto::FLOAT : onnx_type_code(tensor.dtype()));
   if (as_float)
     for (const std::int64_t v : to_int64(tensor))
       if (!float_holds(v))
@@ -225,7 +225,7 @@ void ModelWriter::write_info(ValueId id, onnx::ValueInfoProto& info) const {
   if (!value.type.known()) return;
   auto& type = *info.mutable_type()->mutable_tensor_type();
   type.set_elem_type(becomes_float(value.type.dtype) ? onnx::TensorProto::FLOAT
-                                                     : onnx_type(value.type.dtype));
+                                                     : onnx_type_code(value.type.dtype));
   type.mutable_shape();  // present even for scalars
   for (const std::int64_t d : value.type.shape) type.mutable_shape()->add_dim()->set_dim_value(d);
 }

@@ -151,6 +151,38 @@ OpDef div_op() {
   return op;
 }
 
+// ---- Mod.
+
+/// Remainder with the sign of the divisor (fmod = 0, integers alone) or of the dividend (fmod = 1).
+/// Exact. \throws Error{data} for an integer divisor of 0. Source: ONNX Mod-10, 13.
+std::vector<TensorType> infer_mod(const InferContext& ctx) {
+  const TensorType& a = numeric_input(ctx, 0);
+  same_dtype_input(ctx, 1);
+  if (a.dtype == DType::f32 && ctx.attrs().get_int("fmod", 0) == 0)
+    ctx.fail("floats need fmod = 1");
+  return {{a.dtype, joint_shape(ctx)}};
+}
+
+void eval_mod(const EvalContext& ctx) {
+  const Tensor &a = ctx.input(0), &b = ctx.input(1);
+  if (a.dtype() == DType::f32)
+    return map_tensors<float, float>(a, b, ctx.output(),
+                                     [](float x, float y) { return std::fmod(x, y); });
+  const bool floors = ctx.attrs().get_int("fmod", 0) == 0;
+  visit_integer(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    if (ctx.output().size() > 0)
+      for (T d : b.as<T>())
+        if (d == 0) ctx.fail(ErrorCode::data, "integer remainder by zero");
+    map_tensors<T, T>(a, b, ctx.output(), [floors](T x, T y) {
+      if constexpr (std::is_signed_v<T>)
+        if (y == -1) return T{0};  // the smallest integer has no quotient by -1
+      const T r = static_cast<T>(x % y);
+      return floors && r != 0 && (r < 0) != (y < 0) ? static_cast<T>(r + y) : r;
+    });
+  });
+}
+
 // ---- Pow.
 
 std::vector<TensorType> infer_pow(const InferContext& ctx) {
@@ -383,6 +415,12 @@ std::vector<OpDef> elementwise_ops() {
       arithmetic("Sub", SubOp{}),
       arithmetic("Mul", MulOp{}),
       div_op(),
+      {.name = "Mod",
+       .inputs = {"A", "B"},
+       .attrs = {"fmod"},
+       .spec = "ONNX Mod-10, 13",
+       .infer = infer_mod,
+       .eval = eval_mod},
       {.name = "Pow",
        .inputs = {"X", "Y"},
        .attrs = {},

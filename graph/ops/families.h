@@ -17,6 +17,7 @@ std::vector<OpDef> pooling_ops();
 std::vector<OpDef> normalization_ops();
 std::vector<OpDef> recurrent_ops();
 std::vector<OpDef> requant_ops();
+std::vector<OpDef> quantization_ops();
 std::vector<OpDef> integer_ops();
 
 }  // namespace waveq

@@ -288,6 +288,7 @@ OpDef matmul_op() {
 
 namespace waveq {
 std::vector<OpDef> linear_ops() {
-  return {ops::conv_op(), ops::conv_transpose_op(), ops::gemm_op(), ops::matmul_op()};
+  return {ops::conv_op(),   ops::conv_transpose_op(), ops::gemm_op(),
+          ops::matmul_op(), ops::conv_integer_op(),   ops::matmul_integer_op()};
 }
 }  // namespace waveq

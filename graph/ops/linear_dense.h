@@ -60,5 +60,7 @@ OpDef conv_op();
 OpDef conv_transpose_op();
 OpDef gemm_op();
 OpDef matmul_op();
+OpDef conv_integer_op();    ///< linear_integer.cpp
+OpDef matmul_integer_op();  ///< linear_integer.cpp
 
 }  // namespace waveq::ops

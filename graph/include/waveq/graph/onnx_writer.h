@@ -8,6 +8,9 @@
 
 namespace waveq {
 
+/// TensorProto.DataType of a dtype, as the attribute `to` of Cast counts.
+std::int32_t onnx_type_code(DType dtype);
+
 struct OnnxWriteOptions {
   std::int64_t opset = 0;  ///< default operator set of the file, 7 or newer; 0: that of the graph
   std::int64_t ir_version = 0;  ///< 4 or newer; 0: the one that was released with the operator set
