@@ -37,27 +37,6 @@ void write_tensors(const fs::path& path,
   write_npz(path, items);
 }
 
-/// Inputs and outputs are int64, in graph order (deeploy-dialect.md 13.11).
-std::vector<std::pair<std::string, Tensor>> as_int64(const Graph& graph,
-                                                     const std::vector<ValueId>& ids,
-                                                     const std::vector<Tensor>& tensors) {
-  std::vector<std::pair<std::string, Tensor>> out;
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    out.emplace_back(graph.value(ids[i]).name, cast(tensors[i], DType::i64));
-  return out;
-}
-
-std::vector<std::pair<std::string, Tensor>> in_graph_order(
-    const Graph& graph, const std::map<std::string, Tensor>& activations) {
-  std::vector<std::pair<std::string, Tensor>> out;
-  for (NodeId id : graph.topological_order())
-    for (ValueId v : graph.node(id).outputs)
-      if (const auto it = v.valid() ? activations.find(graph.value(v).name) : activations.end();
-          it != activations.end())
-        out.emplace_back(it->first, it->second);
-  return out;
-}
-
 void require_target(const TargetProfile& target, const Graph& graph) {
   const std::vector<Finding> findings = target.check(target, graph);
   if (findings.empty()) return;
@@ -150,10 +129,11 @@ void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs
 
   Staging staging(dir);
   const fs::path& to = staging.path();
-  write_file(to / "network.onnx", target.to_file(target, graph));
-  write_tensors(to / "inputs.npz", as_int64(graph, graph.inputs(), result.golden.inputs));
-  write_tensors(to / "outputs.npz", as_int64(graph, graph.outputs(), result.golden.outputs));
-  write_tensors(to / "activations.npz", in_graph_order(graph, result.golden.activations));
+  const TargetFiles files = target.files(target, result);
+  write_file(to / "network.onnx", files.network);
+  write_tensors(to / "inputs.npz", files.inputs);
+  write_tensors(to / "outputs.npz", files.outputs);
+  write_tensors(to / "activations.npz", files.activations);
   write_file(to / "quantization.json", quantization_json(graph));
   write_file(to / "calibration.json", result.calibration.to_text());
   write_file(to / "recipe.toml", to_toml(result.recipe));

@@ -282,6 +282,14 @@ std::string to_file(const TargetProfile& profile, const Graph& source) {
   return to_onnx_bytes(graph, options);
 }
 
+/// The consumer reads inputs and outputs as int64 (deeploy-dialect.md 13.11).
+TargetFiles files(const TargetProfile& profile, const QuantizeResult& result) {
+  TargetFiles out = integer_files(profile, result);
+  for (auto* arrays : {&out.inputs, &out.outputs})
+    for (auto& [name, tensor] : *arrays) tensor = cast(tensor, DType::i64);
+  return out;
+}
+
 }  // namespace
 
 TargetProfile deeploy_generic() {
@@ -299,6 +307,7 @@ TargetProfile deeploy_generic() {
       "tensor names distinct in letters, digits and underscores"};
   p.check = check;
   p.to_file = to_file;
+  p.files = files;
   return p;
 }
 

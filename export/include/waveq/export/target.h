@@ -2,11 +2,14 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "waveq/graph/graph.h"
 
 namespace waveq {
+
+struct QuantizeResult;
 
 /// An operator a target runs, with what it asks of it in words.
 struct TargetOperator {
@@ -21,6 +24,12 @@ struct Finding {
   std::string problem;  ///< what was found
 };
 
+/// What the files of a finished folder hold that depends on the target.
+struct TargetFiles {
+  std::string network;  ///< network.onnx
+  std::vector<std::pair<std::string, Tensor>> inputs, outputs, activations;  ///< the golden vectors
+};
+
 /// A target as data: what it accepts and how its files look.
 struct TargetProfile {
   std::string name;
@@ -32,8 +41,11 @@ struct TargetProfile {
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
-  /// The network's file in the target's dialect. \throws Error of the ONNX writer.
+  /// The integer network's file in the target's dialect. \throws Error of the ONNX writer.
   std::string (*to_file)(const TargetProfile&, const Graph&);
+  /// Network and golden vectors of one sample, in the form the target's users read.
+  /// \throws Error of the ONNX writer.
+  TargetFiles (*files)(const TargetProfile&, const QuantizeResult&);
 };
 
 /// All targets, the default first.

@@ -1,0 +1,199 @@
+// The integer network in operators of the default ONNX set, so that any runtime computes the same
+// integers. What each operator becomes: standard/.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "dialects/dialects.h"
+#include "dialects/standard/expansion.h"
+#include "waveq/graph/onnx_writer.h"
+#include "waveq/graph/op.h"
+
+namespace waveq {
+
+namespace standard {
+
+const std::vector<StandardOperator>& standard_operators() {
+  constexpr const char* kWide = "in int64";
+  constexpr const char* kMoves = "moves data";
+  static const std::vector<StandardOperator> rows = {
+      {"Abs", kWide, expand_arithmetic},
+      {"Add", kWide, expand_arithmetic},
+      {"Cast", "as it is", nullptr},
+      {"Clip", "Clip in int64", expand_clip},
+      {"Concat", kMoves, nullptr},
+      {"Conv", "ConvInteger of uint8 operands; bias by Add", expand_conv},
+      {"DepthToSpace", kMoves, nullptr},
+      {"Expand", kMoves, nullptr},
+      {"Flatten", kMoves, nullptr},
+      {"Gather", kMoves, nullptr},
+      {"Gemm", "MatMulInteger of uint8 operands, Add", expand_gemm},
+      {"GlobalAveragePool", "ReduceSum, rounded division", expand_mean},
+      {"GlobalMaxPool", "ReduceMax", expand_reduction},
+      {"ITAMax", "ReduceMax, shifts as Div by powers of two", expand_itamax},
+      {"ITAPartialMax", "as ITAMax, a group after the other", expand_ita_partial_max},
+      {"Identity", kMoves, nullptr},
+      {"IntegerDiv", "Mul, Add, Div in int64", expand_integer_div},
+      {"IntegerMean", "ReduceSum, rounded division", expand_mean},
+      {"MatMul", "MatMulInteger of uint8 operands; MatMul in int32 for wider ones", expand_matmul},
+      {"Max", kWide, expand_arithmetic},
+      {"MaxPool", "as it is, 8-bit", expand_max_pool},
+      {"Min", kWide, expand_arithmetic},
+      {"Mul", kWide, expand_arithmetic},
+      {"Neg", kWide, expand_arithmetic},
+      {"Pad", "Pad in int32", expand_pad},
+      {"ReduceMax", kWide, expand_reduction},
+      {"ReduceMean", "ReduceSum, rounded division", expand_mean},
+      {"ReduceMin", kWide, expand_reduction},
+      {"ReduceSum", kWide, expand_reduction},
+      {"Relu", "Clip in int64", expand_clip},
+      {"RequantShift", "Mul, Add, floor division by 2^shift, Clip in int64", expand_requant},
+      {"Reshape", kMoves, nullptr},
+      {"Sign", "Clip in int64", expand_sign},
+      {"Slice", kMoves, nullptr},
+      {"SpaceToDepth", kMoves, nullptr},
+      {"Split", kMoves, nullptr},
+      {"Squeeze", kMoves, nullptr},
+      {"Sub", kWide, expand_arithmetic},
+      {"Tile", kMoves, nullptr},
+      {"Transpose", kMoves, nullptr},
+      {"TrueIntegerDiv", "Mul by the constant factor", expand_true_integer_div},
+      {"Unsqueeze", kMoves, nullptr},
+      {"iGELU", "Min, Mul, Clip in int64", expand_igelu},
+      {"iHardswish", "Clip, Mul in int64", expand_ihardswish},
+      {"iLayerNorm", "ReduceSum, Div; the root by comparing with squares", expand_ilayernorm},
+      {"iNoNorm", "Mul, Add, floor division", expand_inonorm},
+      {"iRMSNorm", "ReduceSum, Div; the root by comparing with squares", expand_irmsnorm},
+      {"iSoftmax", "ReduceMax, Mul, shifts as Div by powers of two", expand_isoftmax},
+  };
+  return rows;
+}
+
+}  // namespace standard
+
+namespace {
+
+using standard::Expansion;
+using standard::StandardOperator;
+
+/// Copies a network node by node; the tensors of the source keep name, shape and dtype.
+class StandardNetwork {
+ public:
+  explicit StandardNetwork(const Graph& source) : source_(source) {
+    out_.name = source.name;
+    for (ValueId id : source.inputs())
+      if (!source.is_constant(id))
+        ids_[id] = out_.add_input(source.value(id).name, source.value(id).type);
+  }
+
+  /// Adds what stands for one node. \throws Error where it has no standard form.
+  void add(const Node& node) {
+    const auto& rows = standard::standard_operators();
+    const auto row = std::ranges::find(
+        rows, node.op, [](const StandardOperator& r) { return std::string_view(r.op); });
+    if (row == rows.end())
+      throw Error(ErrorCode::not_integer, node.name,
+                  fmt::format("{} has no form in standard operators", node.op));
+    std::vector<ValueId> inputs;
+    for (ValueId in : node.inputs) inputs.push_back(in.valid() ? mapped(in) : ValueId{});
+    row->expand ? expand(node, row->expand, std::move(inputs)) : keep(node, std::move(inputs));
+  }
+
+  /// A tensor of the source that its node could not provide, so that the next ones can be tried.
+  void leave_open(const Node& node) {
+    for (ValueId id : node.outputs)
+      if (id.valid()) ids_[id] = out_.add_value(source_.value(id).name, source_.value(id).type);
+  }
+
+  Graph finish() {
+    for (ValueId id : source_.outputs()) out_.add_output(mapped(id));
+    out_.compact();
+    out_.verify();
+    return std::move(out_);
+  }
+
+ private:
+  ValueId mapped(ValueId id) {
+    const auto it = ids_.find(id);
+    if (it != ids_.end()) return it->second;
+    WAVEQ_CHECK(source_.is_constant(id));
+    return ids_[id] = out_.add_constant(source_.value(id).name, source_.value(id).constant);
+  }
+
+  void keep(const Node& node, std::vector<ValueId> inputs) {
+    Node copy;
+    copy.op = node.op;
+    copy.name = node.name;
+    copy.origin = node.origin;
+    copy.attrs = node.attrs;
+    copy.inputs = std::move(inputs);
+    for (ValueId id : node.outputs)
+      copy.outputs.push_back(
+          id.valid() ? out_.add_value(source_.value(id).name, source_.value(id).type) : ValueId{});
+    for (std::size_t i = 0; i < node.outputs.size(); ++i)
+      if (node.outputs[i].valid()) ids_[node.outputs[i]] = copy.outputs[i];
+    out_.add_node(std::move(copy));
+  }
+
+  void expand(const Node& node, standard::Expand how, std::vector<ValueId> inputs) {
+    const std::size_t before = out_.node_count();
+    Expansion e(source_, out_, node, std::move(inputs));
+    const ValueId y = node.outputs.front();
+    ValueId result = e.cast(how(e), source_.value(y).type.dtype);
+    // Its name is the source's, so it must not be somebody else's tensor.
+    if (static_cast<std::size_t>(out_.value(result).producer.index) < before ||
+        !out_.value(result).producer.valid())
+      result = e.op("Identity", {result});
+    WAVEQ_CHECK(out_.value(result).type == source_.value(y).type);
+    out_.rename(result, source_.value(y).name);
+    ids_[y] = result;
+  }
+
+  const Graph& source_;
+  Graph out_;
+  std::map<ValueId, ValueId> ids_;
+};
+
+std::vector<Finding> check(const TargetProfile&, const Graph& graph) {
+  std::vector<Finding> findings;
+  StandardNetwork network(graph);
+  for (NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    try {
+      network.add(node);
+    } catch (const Error& e) {
+      findings.push_back({node.name, "operator", e.found()});
+      network.leave_open(node);
+    }
+  }
+  return findings;
+}
+
+std::string to_file(const TargetProfile& profile, const Graph& source) {
+  StandardNetwork network(source);
+  for (NodeId id : source.topological_order()) network.add(source.node(id));
+  OnnxWriteOptions options;
+  options.opset = profile.opset;
+  return to_onnx_bytes(network.finish(), options);
+}
+
+}  // namespace
+
+TargetProfile onnx_standard() {
+  TargetProfile p;
+  p.name = "onnx";
+  p.summary = "standard ONNX operators on integers: any runtime computes the same integers";
+  p.source = "ONNX operator set 13; ONNX Runtime 1.30, CPU";
+  p.opset = 13;
+  for (const StandardOperator& row : standard::standard_operators())
+    p.operators.push_back({row.op, row.spelling});
+  p.limits = {"static shapes; every tensor has the integer type it has on a device",
+              "constant weights, requant parameters and bounds"};
+  p.check = check;
+  p.to_file = to_file;
+  p.files = integer_files;
+  return p;
+}
+
+}  // namespace waveq
