@@ -7,8 +7,25 @@ namespace waveq {
 
 TargetProfile deeploy_generic();  ///< deeploy_generic.cpp
 TargetProfile onnx_standard();    ///< onnx_standard.cpp
+TargetProfile qdq();              ///< qdq.cpp
 
 /// Inputs and outputs in graph order, with their integer dtypes, and every node's output by name.
 TargetFiles integer_files(const TargetProfile& profile, const QuantizeResult& result);
+
+/// What a translation of the network node by node (add, or leave_open after an Error) refuses.
+template <class Translation>
+std::vector<Finding> refusals(const Graph& graph, Translation translation) {
+  std::vector<Finding> findings;
+  for (NodeId id : graph.topological_order()) {
+    const Node& node = graph.node(id);
+    try {
+      translation.add(node);
+    } catch (const Error& e) {
+      findings.push_back({node.name, "operator", e.found()});
+      translation.leave_open(node);
+    }
+  }
+  return findings;
+}
 
 }  // namespace waveq

@@ -24,7 +24,6 @@ const std::vector<StandardOperator>& standard_operators() {
       {"Clip", "Clip in int64", expand_clip},
       {"Concat", kMoves, nullptr},
       {"Conv", "ConvInteger of uint8 operands; bias by Add", expand_conv},
-      {"DepthToSpace", kMoves, nullptr},
       {"Expand", kMoves, nullptr},
       {"Flatten", kMoves, nullptr},
       {"Gather", kMoves, nullptr},
@@ -52,7 +51,6 @@ const std::vector<StandardOperator>& standard_operators() {
       {"Reshape", kMoves, nullptr},
       {"Sign", "Clip in int64", expand_sign},
       {"Slice", kMoves, nullptr},
-      {"SpaceToDepth", kMoves, nullptr},
       {"Split", kMoves, nullptr},
       {"Squeeze", kMoves, nullptr},
       {"Sub", kWide, expand_arithmetic},
@@ -156,18 +154,7 @@ class StandardNetwork {
 };
 
 std::vector<Finding> check(const TargetProfile&, const Graph& graph) {
-  std::vector<Finding> findings;
-  StandardNetwork network(graph);
-  for (NodeId id : graph.topological_order()) {
-    const Node& node = graph.node(id);
-    try {
-      network.add(node);
-    } catch (const Error& e) {
-      findings.push_back({node.name, "operator", e.found()});
-      network.leave_open(node);
-    }
-  }
-  return findings;
+  return refusals(graph, StandardNetwork(graph));
 }
 
 std::string to_file(const TargetProfile& profile, const Graph& source) {

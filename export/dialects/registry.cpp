@@ -8,7 +8,7 @@
 namespace waveq {
 
 const std::vector<TargetProfile>& targets() {
-  static const std::vector<TargetProfile> all = {deeploy_generic(), onnx_standard()};
+  static const std::vector<TargetProfile> all = {deeploy_generic(), onnx_standard(), qdq()};
   return all;
 }
 

@@ -33,17 +33,30 @@ ValueId Expansion::cast(ValueId x, DType dtype) {
   return op("Cast", {x}, std::move(attrs));
 }
 
+ValueId Expansion::constants(const std::vector<std::int64_t>& values) {
+  const auto count = static_cast<std::int64_t>(values.size());
+  return constant(waveq::cast(Tensor::from({count}, values), number_));
+}
+
+ValueId Expansion::div(ValueId a, ValueId b) {
+  const ValueId quotient = op("Div", {a, b});
+  if (number_ != DType::f32) return quotient;
+  const ValueId whole = op("Floor", {op("Abs", {quotient})});
+  return op("Mul", {whole, op("Sign", {quotient})});
+}
+
 ValueId Expansion::floor_div(ValueId a, std::int64_t b) {
   if (b == 1) return a;
   const ValueId divisor = constant(b);
+  if (number_ == DType::f32) return op("Floor", {op("Div", {a, divisor})});
   return div(sub(a, op("Mod", {a, divisor})), divisor);
 }
 
 ValueId Expansion::shift_right(ValueId a, ValueId s) {
   std::vector<std::int64_t> powers;
   for (int i = 0; i < 32; ++i) powers.push_back(std::int64_t{1} << i);
-  const ValueId table = constant(Tensor::from<std::int64_t>({32}, powers));
-  return div(a, op("Gather", {table, s}));
+  const ValueId table = constants(powers);
+  return div(a, op("Gather", {table, cast(s, DType::i64)}));
 }
 
 ValueId Expansion::clip(ValueId x, std::int64_t lo, std::int64_t hi) {

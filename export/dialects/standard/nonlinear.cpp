@@ -21,9 +21,8 @@ ValueId ita_sum(Expansion& e, ValueId exponent) {
 ValueId small_root(Expansion& e, ValueId v) {
   std::vector<std::int64_t> squares;
   for (std::int64_t k = 1; k <= 256; ++k) squares.push_back(k * k);
-  const ValueId at_most =
-      e.op("GreaterOrEqual", {v, e.constant(Tensor::from<std::int64_t>({256}, squares))});
-  return e.reduce_last("ReduceSum", e.cast(at_most, DType::i64));
+  const ValueId at_most = e.op("GreaterOrEqual", {v, e.constants(squares)});
+  return e.reduce_last("ReduceSum", e.wide(at_most));
 }
 
 /// sqrt(sum(t^2)/N + 1), floored.
@@ -35,8 +34,7 @@ ValueId deviation(Expansion& e, ValueId t) {
 
 /// Weights of a row, whatever shape they come in.
 ValueId row_parameter(Expansion& e, std::size_t i) {
-  const Tensor wide = cast(e.constant_input(i), DType::i64);
-  return e.constant(wide.reshaped({wide.size()}));
+  return e.constants(to_int64(e.constant_input(i)));
 }
 
 }  // namespace
