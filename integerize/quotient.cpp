@@ -135,6 +135,25 @@ std::optional<QuotientBound> relational(BoundsAnalysis& bounds, const LinearAtte
   return best;
 }
 
+/// num = A.V, den = A.W of the same A >= 0, W a constant column of positive numbers: a quotient of
+/// sums over the same weights is at most its largest term,
+/// |num|/(eta*den + eps) <= max_j |v_j|/(eta*w_j) for eps >= 0.
+std::optional<QuotientBound> same_weights(BoundsAnalysis& bounds, ValueId num, ValueId den,
+                                          std::int64_t eta, std::int64_t eps) {
+  const Graph& graph = bounds.graph();
+  const Node *n = producer(graph, num), *d = producer(graph, den);
+  if (!n || !d || n->op != "MatMul" || d->op != "MatMul" || eta < 1 || eps < 1 ||
+      through_reshapes(graph, n->inputs[0]) != through_reshapes(graph, d->inputs[0]) ||
+      graph.value(n->inputs[0]).type.shape.back() != graph.value(d->inputs[0]).type.shape.back() ||
+      !graph.is_constant(d->inputs[1]) || graph.value(den).type.shape.back() != 1)
+    return std::nullopt;
+  const Interval a = bounds.of(n->inputs[0]).hull(), v = bounds.of(n->inputs[1]).hull();
+  const std::vector<std::int64_t> w = to_int64(graph.constant(d->inputs[1]));
+  if (a.lo < 0 || w.empty() || std::ranges::min(w) < 1) return std::nullopt;
+  return QuotientBound{std::max(-i128{v.lo}, i128{v.hi}), i128{eta} * std::ranges::min(w),
+                       "numerator and denominator weight the same elements (relational bound)"};
+}
+
 }  // namespace
 
 QuotientBound bound_quotient(BoundsAnalysis& bounds, ValueId num, ValueId den, std::int64_t eta,
@@ -162,6 +181,9 @@ QuotientBound bound_quotient(BoundsAnalysis& bounds, ValueId num, ValueId den, s
     if (auto tight = relational(bounds, *la, eta, eps);
         tight && less(tight->numerator, tight->denominator, plain.numerator, plain.denominator))
       return *tight;
+  if (const auto tight = same_weights(bounds, num, den, eta, eps);
+      tight && less(tight->numerator, tight->denominator, plain.numerator, plain.denominator))
+    return *tight;
   return plain;
 }
 

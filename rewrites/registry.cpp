@@ -40,6 +40,9 @@ const std::vector<Rule>& all_rules() {
       rules::merge_transposes(),
       rules::replace_transpose_with_reshape(),
       rules::replace_softmax_axis(),
+      rules::replace_einsum(),
+      rules::replace_pow(),
+      rules::replace_sum(),
       rules::order_constant_operand(),
       rules::fold_relu_clip(),
       rules::eliminate_duplicates(),
@@ -47,7 +50,10 @@ const std::vector<Rule>& all_rules() {
       rules::fuse_gelu_erf(),
       rules::fuse_gelu_tanh(),
       rules::fuse_layer_norm(),
+      rules::fuse_rms_norm(),
       rules::fold_affine_into_layer_norm(),
+      rules::clamp_softmax_mask(),
+      rules::replace_reduced_product(),
       rules::fold_pad_into_conv(),
       rules::replace_global_average_pool_with_reduce_mean(),
       rules::replace_average_pool_with_reduce_mean(),
@@ -57,6 +63,11 @@ const std::vector<Rule>& all_rules() {
       rules::fuse_mul_reciprocal(),
       rules::fuse_bias_into_linear(),
       // Arithmetic into weights, operators to better places.
+      rules::replace_split(),
+      rules::hoist_slice_above_product(),
+      rules::replace_rms_norm(),
+      rules::transpose_quotient(),
+      rules::replace_divisor(),
       rules::fold_scale_into_linear(),
       rules::replace_batch_norm_with_affine(),
       rules::replace_div_with_mul(),
@@ -66,6 +77,7 @@ const std::vector<Rule>& all_rules() {
       rules::hoist_activation_above_movement(),
       rules::hoist_scalar_above_movement(),
       rules::fold_scale_into_next_linear(),
+      rules::merge_matmul_rows(),
   };
   return rules;
 }

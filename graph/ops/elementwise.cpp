@@ -427,6 +427,16 @@ std::vector<OpDef> elementwise_ops() {
        .spec = "ONNX Pow-7, 12, 13, 15",
        .infer = infer_pow,
        .eval = eval_pow},
+      {.name = "Sum",
+       .inputs = {"data_0", "data..."},
+       .attrs = {},
+       .spec = "ONNX Sum-8, 13",
+       .infer =
+           [](const InferContext& ctx) {
+             for (std::size_t i = 0; i < ctx.inputs.size(); ++i) float_input(ctx, i);
+             return infer_extremum(ctx);
+           },
+       .eval = [](const EvalContext& ctx) { fold_inputs<float>(ctx, std::plus<float>{}); }},
       extremum("Min", MinOp{}),
       extremum("Max", MaxOp{}),
       comparison("Equal", "-7, 11, 13, 19", [](auto a, auto b) { return a == b; }),

@@ -8,6 +8,7 @@
 namespace waveq {
 
 std::vector<OpDef> linear_ops();
+std::vector<OpDef> einsum_ops();
 std::vector<OpDef> elementwise_ops();
 std::vector<OpDef> activation_ops();
 std::vector<OpDef> reduction_ops();

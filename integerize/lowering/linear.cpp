@@ -2,6 +2,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cmath>
 
 #include "lowering/rules.h"
 
@@ -156,6 +157,41 @@ void lower_gemm(Lowering& to, const Node& node) {
   define(to, node, std::move(linear));
 }
 
+namespace {
+
+/// A matrix of one number other than 0, as in sums of rows: exact as ones of that scale.
+bool is_uniform(const Tensor& w) {
+  const std::vector<double> values = to_double(w);
+  return !values.empty() && values.front() > 0 && std::isfinite(values.front()) &&
+         std::ranges::all_of(values, [&](double v) { return v == values.front(); });
+}
+
+/// A constant matrix for each matrix of the left operand, one weight scale for all.
+void by_constant_batch(Lowering& to, const Node& node) {
+  const ValueId b = node.inputs[1], y = node.outputs.front();
+  const Tensor& w = to.source().constant(b);
+  const Activation left = to.activation(node.inputs[0]);
+  Tensor codes(DType::i8, w.shape());
+  double scale = 0;
+  if (is_uniform(w)) {
+    scale = to_double(w).front();
+    for (std::int8_t& q : codes.as<std::int8_t>()) q = 1;
+  } else {
+    const QuantizedWeights q =
+        quantize_weights(w, -1, to.options().weight_levels, {}, to.source().value(b).name);
+    codes = q.q;
+    scale = q.scale.front();
+  }
+  Quantity product;
+  product.id =
+      to.emit("MatMul", to.name_for(y, "_acc"),
+              {left.id, to.out().add_constant(to.name_for(y, "_weight"), std::move(codes))});
+  product.scale = {left.quant.scale * scale};
+  to.define(y, std::move(product));
+}
+
+}  // namespace
+
 /// MatMul. Constant right operand: Gemm for a matrix; else one weight scale, as a requant behind a
 /// tensor of rank 3 has no axis for one scale per feature. Two activations: the int32 product.
 void lower_matmul(Lowering& to, const Node& node) {
@@ -164,8 +200,9 @@ void lower_matmul(Lowering& to, const Node& node) {
     to.refuse("operands of rank 1 have no integer form");
   if (to.is_constant(a))
     to.refuse("a constant left operand has no integer form; transpose the product");
+  if (to.is_constant(b) && (to.shape(b).size() > 2 || is_uniform(to.source().constant(b))))
+    return by_constant_batch(to, node);
   if (to.is_constant(b)) {
-    if (to.shape(b).size() != 2) to.refuse("constant weights of rank above 2 have no integer form");
     auto linear = deferred(to, node, a);
     if (to.shape(a).size() == 2) {
       linear->op = "Gemm";

@@ -28,7 +28,9 @@ Outcome apply(const Match& m, Patch& patch) {
   for (std::size_t side : {1u, 0u}) {
     const Node* producer = producer_of(graph, root.inputs[1 - side]);
     if (!graph.is_constant(root.inputs[side]) || !producer ||
-        producer->op != "LayerNormalization" || producer->inputs.size() < 2)
+        (producer->op != "LayerNormalization" &&
+         (producer->op != "RMSNormalization" || root.op != "Mul")) ||
+        producer->inputs.size() < 2)
       continue;
     const Node norm = *producer;
     const ValueId out = root.inputs[1 - side];
@@ -36,9 +38,9 @@ Outcome apply(const Match& m, Patch& patch) {
     const bool has_bias = norm.inputs.size() > 2 && norm.inputs[2].valid();
     if (norm.outputs[0] != out || !graph.is_constant(norm.inputs[1]) ||
         (has_bias && !graph.is_constant(norm.inputs[2])))
-      return declined("gain or bias of LayerNormalization '{}' are not constant", norm.name);
+      return declined("gain or bias of {} '{}' are not constant", norm.op, norm.name);
     if (const std::size_t uses = graph.use_count(out); uses != 1)
-      return declined("the output of LayerNormalization '{}' has {} uses", norm.name, uses);
+      return declined("the output of {} '{}' has {} uses", norm.op, norm.name, uses);
     const Tensor gain = graph.constant(norm.inputs[1]);
     const Tensor zero =
         float_tensor(gain.shape(), std::vector<double>(static_cast<std::size_t>(gain.size()), 0.0));

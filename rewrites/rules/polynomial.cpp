@@ -85,7 +85,7 @@ std::optional<Polynomial> expand(const Graph& graph, ValueId value, ValueId x, V
 bool nearly_equal(const Polynomial& a, const Polynomial& b) {
   if (a.size() != b.size()) return false;
   return std::ranges::equal(a, b, [](const auto& u, const auto& v) {
-    return u.first == v.first && std::abs(u.second - v.second) <= 1e-5 * std::abs(v.second);
+    return u.first == v.first && std::abs(u.second - v.second) <= 1e-3 * std::abs(v.second);
   });
 }
 

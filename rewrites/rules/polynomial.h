@@ -19,7 +19,8 @@ using Polynomial = std::map<std::pair<int, int>, double>;
 /// above 4.
 std::optional<Polynomial> expand(const Graph& graph, ValueId value, ValueId x, ValueId t);
 
-/// Equal coefficients up to 1e-5 of their size: constants are floats, and 1/1.41421 is not 0.70711.
+/// Equal coefficients up to 1e-3 of their size: constants may have passed through half floats
+/// (0.70703 for 1/sqrt(2), 11 bits), two of them in a product.
 bool nearly_equal(const Polynomial& a, const Polynomial& b);
 
 /// "0.5*x + 0.5*x*t"

@@ -5,6 +5,7 @@
 // One function a rule; each lives in the file of its name. registry.cpp puts them in order.
 namespace waveq::rules {
 
+Rule clamp_softmax_mask();
 Rule eliminate_duplicates();
 Rule eliminate_identity();
 Rule fold_add_chain();
@@ -24,8 +25,11 @@ Rule fuse_gelu_tanh();
 Rule fuse_layer_norm();
 Rule fuse_matmul_add();
 Rule fuse_mul_reciprocal();
+Rule fuse_rms_norm();
 Rule hoist_activation_above_movement();
 Rule hoist_scalar_above_movement();
+Rule hoist_slice_above_product();
+Rule merge_matmul_rows();
 Rule merge_reshapes();
 Rule merge_transposes();
 Rule normalize_axes_input();
@@ -33,10 +37,18 @@ Rule order_constant_operand();
 Rule replace_average_pool_with_reduce_mean();
 Rule replace_batch_norm_with_affine();
 Rule replace_div_with_mul();
+Rule replace_divisor();
+Rule replace_einsum();
 Rule replace_global_average_pool_with_reduce_mean();
+Rule replace_pow();
+Rule replace_reduced_product();
+Rule replace_rms_norm();
 Rule replace_softmax_axis();
+Rule replace_split();
 Rule replace_sub_with_add();
+Rule replace_sum();
 Rule replace_transpose_with_reshape();
 Rule replace_with_reshape();
+Rule transpose_quotient();
 
 }  // namespace waveq::rules

@@ -168,5 +168,16 @@ TEST_CASE("lowering: the networks of one float graph are equal in every byte") {
   CHECK(dump(lower_and_compare(net).graph()) == dump(lower_and_compare(net).graph()));
 }
 
+TEST_CASE("lowering: a constant matrix for each matrix of the left operand, and sums as exact ones") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 2, 3, 4});
+  net.output(net.op("MatMul", {x, net.random({1, 2, 4, 5}, -2, 2, 30)}));
+  net.output(net.op("MatMul", {x, net.floats({1, 2, 4, 1}, std::vector<float>(8, 0.25F))}));
+  const Lowered q = lower_and_compare(net);
+  CHECK(q.worst_steps < 3);
+  REQUIRE(q.count("MatMul") == 2);
+  CHECK(to_int64(q.graph().constant(q.nodes("MatMul")[1]->inputs[1])) == Ints(8, 1));
+}
+
 }  // namespace
 }  // namespace waveq

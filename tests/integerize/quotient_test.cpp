@@ -176,5 +176,23 @@ TEST_CASE("quotient: signed keys leave the plain bound, absurd parameters are un
   }
 }
 
+TEST_CASE("quotient: numerator and denominator that weight the same elements are at most the largest element apart") {
+  const auto bound = [](std::vector<std::int8_t> w, DType a_type, bool other_a) {
+    Graph g;
+    const ValueId a = g.add_input("a", {a_type, {1, kM, kN}}), v = g.add_input("v", {DType::i8, {1, kN, kE}});
+    const ValueId b = other_a ? g.add_input("b", {a_type, {1, kM, kN}}) : a;
+    const ValueId num = g.emit("MatMul", "num", {a, v});
+    const ValueId den = g.emit("MatMul", "den", {b, g.add_constant("w", Tensor::from<std::int8_t>({1, kN, 1}, w))});
+    BoundsAnalysis bounds(g);
+    const QuotientBound q = bound_quotient(bounds, num, den, 4, 1, "here");
+    return std::pair{static_cast<std::int64_t>(q.numerator), static_cast<std::int64_t>(q.denominator)};
+  };
+  // 128/(4*2); without the relation 6*255*128 over eps = 1.
+  CHECK(bound({2, 2, 3, 2, 9, 2}, DType::u8, false) == std::pair<std::int64_t, std::int64_t>{128, 8});
+  CHECK(bound({2, 2, 3, 2, 9, 2}, DType::u8, true) == std::pair<std::int64_t, std::int64_t>{6 * 255 * 128, 1});
+  CHECK(bound({2, 2, 0, 2, 9, 2}, DType::u8, false) == std::pair<std::int64_t, std::int64_t>{6 * 255 * 128, 1});
+  CHECK_THROWS_AS(bound({2, 2, 3, 2, 9, 2}, DType::i8, false), Error);
+}
+
 }  // namespace
 }  // namespace waveq

@@ -25,6 +25,8 @@ struct QuotientBound {
 /// [0, Qmax]^d, and a mediant never exceeds its largest term, so
 ///   |num|/(eta*den + eps) <= max_S  d*Qmax*a(S) / (eta*d*Qmax*e(S) + eps),
 /// which is evaluated exactly at the last S of each step of e(S).
+/// Where num = A.V and den = A.W with the same A >= 0 and a constant column W > 0, the quotient is
+/// at most its largest term: |num|/(eta*den + eps) <= max|V| / (eta*min W).
 /// \throws Error{overflow} when den can be negative or eta*den + eps can be 0.
 QuotientBound bound_quotient(BoundsAnalysis& bounds, ValueId num, ValueId den, std::int64_t eta,
                              std::int64_t eps, const std::string& where);

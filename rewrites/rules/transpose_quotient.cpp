@@ -1,0 +1,52 @@
+// (a.b) / (c.d + e)  =>  Transpose((bT.aT) / (dT.cT + e))      a.b [..., d, M], c.d [..., 1, M]
+// Linear attention with channels first: turned so that a row has one divisor.
+
+#include "rules/rules_list.h"
+#include "rules/support.h"
+
+namespace waveq::rules {
+
+namespace {
+
+ValueId transposed(Patch& patch, ValueId x, std::size_t rank) {
+  std::vector<std::int64_t> perm;
+  for (std::size_t d = 0; d < rank; ++d) perm.push_back(static_cast<std::int64_t>(d));
+  std::swap(perm[rank - 1], perm[rank - 2]);
+  Attrs attrs;
+  attrs.set("perm", perm);
+  return patch.node("Transpose", {x}, attrs);
+}
+
+}  // namespace
+
+Rule transpose_quotient() {
+  const Pat a = any(), b = any(), c = any(), d = any(), guard = scalar();
+  const Pat numerator = op("MatMul", {a, b}).one_use(), product = op("MatMul", {c, d}).one_use();
+  const Pat sum = op("Add", {product, guard}).one_use();
+  return {.name = "transpose_quotient",
+          .formula = "(a.b)/(c.d+e) = Transpose((bT.aT)/(dT.cT+e)), one divisor a column",
+          .effect = Effect::reassociates,
+          .source = "(a.b)T = bT.aT",
+          .stage = Stage::fold,
+          .root = op("Div", {numerator, either(sum, product)}),
+          .apply = [=](const Match& m, Patch& patch) -> Outcome {
+            const Graph& graph = m.graph();
+            const Shape num = m.shape(numerator), den = m.shape(product);
+            const std::size_t rank = num.size();
+            if (rank < 2 || den.size() != rank || den[rank - 2] != 1 || num[rank - 2] == 1 ||
+                den[rank - 1] != num[rank - 1] || num[rank - 1] == 1)
+              return NoMatch{};
+            for (const Pat& x : {a, b, c, d})
+              if (!is_f32(graph, m[x]) || m.shape(x).size() != rank)
+                return declined("its products are of operands of different rank");
+            const ValueId ma = m[a], mb = m[b], mc = m[c], md = m[d];
+            const ValueId upper =
+                patch.node("MatMul", {transposed(patch, mb, rank), transposed(patch, ma, rank)});
+            ValueId lower =
+                patch.node("MatMul", {transposed(patch, md, rank), transposed(patch, mc, rank)});
+            if (m.has(sum)) lower = patch.node("Add", {lower, m[guard]});
+            return transposed(patch, patch.node("Div", {upper, lower}), rank);
+          }};
+}
+
+}  // namespace waveq::rules
