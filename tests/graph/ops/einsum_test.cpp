@@ -6,8 +6,10 @@ using namespace waveq::test;
 
 TEST_CASE("Einsum: literal products, sums, transposes and outer products") {
   const Tensor a = tensor({2, 2}, {1, 2, 3, 4}), b = tensor({2, 2}, {5, 6, 7, 8});
-  const auto einsum = [&](const char* equation, std::vector<Tensor> inputs) {
-    return run({"Einsum", std::move(inputs), {{"equation", equation}}});
+  const auto einsum = [&](const char* equation, const std::vector<Tensor>& inputs) {
+    OpCase c{"Einsum", {}, {{"equation", equation}}};
+    for (const Tensor& t : inputs) c.inputs.push_back(t);
+    return run(c);
   };
   CHECK(einsum("ij,jk->ik", {a, b}) == tensor({2, 2}, {19, 22, 43, 50}));
   CHECK(einsum("ij, jk", {a, b}) == tensor({2, 2}, {19, 22, 43, 50}));
