@@ -11,6 +11,5 @@ std::vector<OpDef> integer_division_ops();
 std::vector<OpDef> integer_softmax_ops();
 std::vector<OpDef> integer_activation_ops();
 std::vector<OpDef> integer_norm_ops();
-std::vector<OpDef> integer_mean_ops();
 
 }  // namespace waveq

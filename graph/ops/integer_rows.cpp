@@ -51,10 +51,14 @@ std::uint32_t isoftmax_exp(std::int32_t t, const ISoftmax& p, Overflow overflow)
     return narrow_int32(v, overflow, "isoftmax", what);
   };
   const std::int64_t octave = -(std::int64_t{t} / p.log2);
-  if (overflow == Overflow::error && octave != static_cast<std::int8_t>(octave))
-    overflow_error("isoftmax", fmt::format("octave {} does not fit int8", octave),
-                   "log2 is too small for this input range");
-  const int z = std::clamp<int>(static_cast<std::int8_t>(octave), 0, 31);
+  const int stored =
+      p.unsigned_octave ? static_cast<std::uint8_t>(octave) : static_cast<std::int8_t>(octave);
+  if (overflow == Overflow::error && octave != stored)
+    overflow_error(
+        "isoftmax",
+        fmt::format("octave {} does not fit {}", octave, p.unsigned_octave ? "uint8" : "int8"),
+        "log2 is too small for this input range");
+  const int z = std::clamp(stored, 0, 31);
   const auto reduced = static_cast<std::int16_t>(t + std::int64_t{z} * p.log2);
   const std::int32_t root = step(std::int64_t{reduced} + p.coeff_b, "p + coeffB");
   const std::int32_t square = step(std::int64_t{root} * root, "(p + coeffB)^2");
@@ -62,8 +66,11 @@ std::uint32_t isoftmax_exp(std::int32_t t, const ISoftmax& p, Overflow overflow)
   // Modular like the kernel's conversion to uint64: a negative sum is an overflow below.
   const std::uint64_t sum =
       static_cast<std::uint64_t>(std::int64_t{scaled}) + static_cast<std::uint64_t>(p.coeff_c);
-  if (overflow == Overflow::error && static_cast<std::int64_t>(sum) < 0)
-    overflow_error("isoftmax", "the polynomial is negative", "check coeffB and coeffC");
+  const __int128 exact = static_cast<__int128>(scaled) + p.coeff_c;
+  if (overflow == Overflow::error &&
+      (exact < 0 || exact > std::numeric_limits<std::int64_t>::max()))
+    overflow_error("isoftmax", "the polynomial leaves 63 bits or is negative",
+                   "check coeffB and coeffC");
   return narrow_uint32(sum >> z, overflow, "isoftmax", "the exponential");
 }
 

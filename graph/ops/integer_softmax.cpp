@@ -26,6 +26,11 @@ ISoftmax read_isoftmax(const Attrs& attrs) {
   p.coeff_c = attrs.require_int("coeffC");
   p.log2 = attr_int32(attrs, "log2");
   p.n_levels = read_levels(attrs);
+  const std::string octave = attrs.get_string("octave", "int8");
+  if (octave != "int8" && octave != "uint8")
+    throw Error(ErrorCode::parse, "attribute 'octave'", fmt::format("is '{}'", octave),
+                "int8 or uint8");
+  p.unsigned_octave = octave == "uint8";
   if (p.log2 == 0)
     throw Error(ErrorCode::parse, "attribute 'log2'", "is 0", "use round(ln 2 / scale)");
   return p;
@@ -53,7 +58,7 @@ void eval_rows(const EvalContext& ctx, F&& f) {
 OpDef isoftmax_op() {
   return {.name = "iSoftmax",
           .inputs = {"x"},
-          .attrs = {"coeffA", "coeffB", "coeffC", "log2", "n_levels"},
+          .attrs = {"coeffA", "coeffB", "coeffC", "log2", "n_levels", "octave"},
           .spec = "Deeploy Generic/src/Softmax_s8.c",
           .infer =
               [](const InferContext& ctx) {

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <type_traits>
 
@@ -167,12 +168,13 @@ T int_mean(const EvalContext& ctx, std::size_t index, const T* x, std::size_t n)
     return stored;
   };
   const Acc sum = narrow(exact);
-  const std::int64_t half = sum < 0 && (count & (count - 1)) != 0 ? -(count >> 1) : count >> 1;
+  const bool power_of_two = std::has_single_bit(static_cast<std::uint64_t>(count));
+  const std::int64_t half = sum < 0 && !power_of_two ? -(count >> 1) : count >> 1;
   const Acc raised = narrow(Wide{sum} + half);
-  // integer_mean adds the half again; without a wrap the difference is the sum itself.
-  return static_cast<T>(integer_mean(static_cast<std::int64_t>(static_cast<std::uint64_t>(raised) -
-                                                               static_cast<std::uint64_t>(half)),
-                                     count));
+  if (raised == Wide{sum} + half) return static_cast<T>(integer_mean(sum, count));
+  // It wrapped: the target divides what is left.
+  return static_cast<T>(power_of_two ? raised >> std::countr_zero(static_cast<std::uint64_t>(count))
+                                     : static_cast<Acc>(raised / count));
 }
 
 // ---- The operators.
@@ -281,6 +283,22 @@ OpDef reduction(std::string name, Kind kind) {
           .eval = eval};
 }
 
+/// The dialect's name for the mean of integers.
+OpDef integer_mean_op() {
+  OpDef op = reduction("IntegerMean", Kind::mean);
+  op.inputs = {"x"};
+  op.attrs = {"axes", "keepdims"};
+  op.spec = "Deeploy Generic template IntegerMean";
+  op.dialect = true;
+  op.eval = [eval = std::move(op.eval)](const EvalContext& ctx) {
+    if (ctx.input(0).dtype() == DType::f32)
+      ctx.fail(ErrorCode::unsupported, "input 0 is f32, not an integer tensor",
+               "convert the network with to_integer_network first");
+    eval(ctx);
+  };
+  return op;
+}
+
 /// Mean or maximum over all spatial axes of [N,C,...], which become 1.
 OpDef global_pool(std::string name, Kind kind) {
   const auto spatial = [](std::size_t rank) {
@@ -367,7 +385,8 @@ std::vector<OpDef> reduction_ops() {
           arg_extreme<false>("ArgMax"),
           arg_extreme<true>("ArgMin"),
           global_pool("GlobalAveragePool", Kind::mean),
-          global_pool("GlobalMaxPool", Kind::max)};
+          global_pool("GlobalMaxPool", Kind::max),
+          integer_mean_op()};
 }
 
 }  // namespace waveq

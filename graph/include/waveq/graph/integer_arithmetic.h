@@ -110,13 +110,14 @@ struct ISoftmax {
   std::int32_t coeff_a = 1, coeff_b = 0;
   std::int64_t coeff_c = 0;
   std::int32_t log2 = 1;  ///< integer units of one octave; not 0, >= 2 for a meaningful result
-  std::int32_t n_levels = 256;  ///< 2..256
+  std::int32_t n_levels = 256;   ///< 2..256
+  bool unsigned_octave = false;  ///< z passes through uint8 (PULP) instead of int8 (Generic)
 };
 
 /// One row of x in -128..255, written as unsigned probabilities 0..n_levels-1:
 ///   t = x - max, z = clamp(-(t / log2), 0, 31), p = t + z*log2, e = (A*(p+B)^2 + C) >> z,
 ///   y = e*(n-1) / sum(e).
-/// z passes through int8; A*(p+B)^2 is int32; e, sum(e) and e*(n-1) are uint32.
+/// z passes through int8 (or uint8); A*(p+B)^2 is int32; e, sum(e) and e*(n-1) are uint32.
 /// \throws Error{overflow}, also under wrap, where sum(e) is 0 (the target divides by it);
 /// Error{invalid_argument} for log2 = 0. Source: Generic/src/Softmax_s8.c.
 void isoftmax(std::span<const std::int32_t> row, const ISoftmax& p, std::span<std::int32_t> out,
