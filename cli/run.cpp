@@ -8,6 +8,7 @@
 #include "cli.h"
 #include "sample_stack.h"
 #include "waveq/calibration/dataset.h"
+#include "waveq/export/target.h"
 #include "waveq/graph/executor.h"
 #include "waveq/graph/integer_import.h"
 #include "waveq/graph/npz.h"
@@ -62,6 +63,8 @@ int run(const CLI::App& app, const Options& o) {
   const NpzReader npz(o.inputs);
   const bool integer = is_integer_network(graph, o, npz);
   if (integer) graph = to_integer_network(graph);
+  if (integer && !o.common.target.empty())
+    graph = as_computed_on(find_target(o.common.target), std::move(graph));
   spdlog::info("{}: {} network, {} nodes", o.model, integer ? "integer" : "float",
                graph.nodes().size());
   Dataset data(o.inputs, wanted(graph, npz));
@@ -118,7 +121,10 @@ Action add_run(CLI::App& app) {
                  "an integer network's arithmetic that leaves int32: wrap, as its target does "
                  "(default), or end with an error that names the node and the element")
       ->check(CLI::IsMember({"wrap", "error"}));
-  o->common.add(app, Common::kRecipe | Common::kShapes);
+  o->common.add(app, Common::kRecipe | Common::kShapes | Common::kTarget);
+  app.get_option("--target")
+      ->description(
+          "compute an integer network as this target does (default: as its attributes say)");
   app.footer(
       "\nExamples:\n  waveq run model.onnx --inputs test.npz -o logits.npz\n  waveq run "
       "out/network.onnx --inputs out/inputs.npz -o all.npz --all\n\n"

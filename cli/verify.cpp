@@ -23,7 +23,9 @@ nlohmann::ordered_json to_json(const Mismatch& m) {
 }
 
 int verify(const std::string& dir, const Common& common) {
-  const VerifyReport report = verify_folder(dir);
+  VerifyOptions options;
+  if (!common.target.empty()) options.target = &find_target(common.target);
+  const VerifyReport report = verify_folder(dir, options);
   if (common.json) {
     nlohmann::ordered_json j = {{"folder", dir},
                                 {"outputs", report.outputs},
@@ -88,7 +90,9 @@ Action add_verify(CLI::App& app) {
   app.add_option("DIR", *dir,
                  "folder with network.onnx, inputs.npz, outputs.npz and perhaps activations.npz")
       ->required();
-  common->add(app, Common::kJson);
+  common->add(app, Common::kTarget | Common::kJson);
+  app.get_option("--target")
+      ->description("compute as this target does (default: as the network's attributes say)");
   app.footer(
       "\nExample:\n  waveq verify out\n\nExit code 5 and the first mismatch (tensor, index, "
       "expected, got) where anything differs.");

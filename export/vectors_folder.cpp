@@ -173,12 +173,13 @@ std::vector<NodeId> asked_nodes(const Graph& graph, const std::string& name) {
 
 }  // namespace
 
-VectorFolderReport write_vectors(const Graph& graph, const fs::path& model, const fs::path& raw_dir,
-                                 const VectorFolderOptions& options) {
+VectorFolderReport write_vectors(const Graph& integer_graph, const fs::path& model,
+                                 const fs::path& raw_dir, const VectorFolderOptions& options) {
   check_output_dir(raw_dir);
   keep_other_folders(raw_dir);
   // A trailing slash would make the sibling a child.
   const fs::path dir = raw_dir.has_filename() ? raw_dir : raw_dir.parent_path();
+  const Graph graph = as_computed_on(find_target(options.target), integer_graph);
   const std::vector<NodeId> nodes = asked_nodes(graph, options.node);
   Staging staging(dir);
   BoundsAnalysis bounds(graph);

@@ -141,6 +141,7 @@ VerifyReport verify_folder(const fs::path& dir, const VerifyOptions& options) {
   const std::vector<Tensor> arrays = read_all(dir / "inputs.npz");
   const bool integer_network = looks_integer(graph, arrays);
   if (integer_network) graph = to_integer_network(graph);
+  if (integer_network && options.target) graph = as_computed_on(*options.target, std::move(graph));
 
   std::vector<Tensor> inputs;
   for (ValueId in : graph.inputs()) {

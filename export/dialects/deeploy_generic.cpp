@@ -300,6 +300,7 @@ TargetProfile deeploy_generic() {
   p.opset = 10;  // the last in which Pad carries its pads as attributes, as the consumer reads them
   p.dialect_domain = "PACTOps";
   for (const auto& [op, row] : rows()) p.operators.push_back({op, row.accepts});
+  p.arithmetic = generic_arithmetic();
   p.limits = {
       "batch 1, static shapes, every tensor float32 in the file, int8/uint8/int32 on the device",
       "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip; the half is added by "

@@ -28,4 +28,9 @@ std::vector<Finding> refusals(const Graph& graph, Translation translation) {
   return findings;
 }
 
+/// Rounding, wrap and saturation on the platforms that compute as Generic does, and on PULP
+/// (Siracusa, PULPOpen, GAP9): arithmetic.cpp.
+std::vector<ArithmeticRule> generic_arithmetic();
+std::vector<ArithmeticRule> pulp_arithmetic();
+
 }  // namespace waveq

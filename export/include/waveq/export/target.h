@@ -30,6 +30,17 @@ struct TargetFiles {
   std::vector<std::pair<std::string, Tensor>> inputs, outputs, activations;  ///< the golden vectors
 };
 
+/// What rounds, wraps and saturates in an operator on a target.
+struct ArithmeticRule {
+  std::string op;  ///< one name, or several with commas where they are alike
+  std::string meaning;
+  std::string source;  ///< the target's kernel
+  /// What the target does whatever a node says: attributes that it fixes, and those that it does
+  /// not know, which leaves the evaluator's default.
+  std::vector<std::pair<std::string, Attr>> fixed = {};
+  std::vector<std::string> unknown = {};
+};
+
 /// A target as data: what it accepts and how its files look.
 struct TargetProfile {
   std::string name;
@@ -38,6 +49,7 @@ struct TargetProfile {
   std::int64_t opset = 10;     ///< of the written file
   std::string dialect_domain;  ///< of the integer dialect's operators
   std::vector<TargetOperator> operators;
+  std::vector<ArithmeticRule> arithmetic;
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
@@ -52,5 +64,9 @@ struct TargetProfile {
 const std::vector<TargetProfile>& targets();
 /// \throws Error{invalid_argument} listing the names that exist.
 const TargetProfile& find_target(std::string_view name);
+
+/// The network with the target's arithmetic written into the attributes of its nodes: evaluated, it
+/// gives what the target computes.
+Graph as_computed_on(const TargetProfile& target, Graph graph);
 
 }  // namespace waveq

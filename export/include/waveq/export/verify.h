@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "waveq/export/target.h"
 #include "waveq/graph/executor.h"
 
 namespace waveq {
@@ -29,6 +30,8 @@ struct VerifyReport {
 struct VerifyOptions {
   /// wrap: compute as the target's C does, for folders made by other tools.
   Overflow overflow = Overflow::wrap;
+  /// Whose arithmetic; none: as the network's attributes say.
+  const TargetProfile* target = nullptr;
 };
 
 /// Re-runs `dir`/network.onnx on `dir`/inputs.npz and compares with outputs.npz and, where it is
