@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <map>
 #include <random>
 #include <set>
 
@@ -69,7 +70,78 @@ class RowCases {
   std::vector<std::pair<Codes, std::set<std::string>>> rows_;
 };
 
+/// Row k of a sequence that mixes amplitudes (small ones make a change of 1 under the root
+/// visible), offsets (means that are not zero) and numbers of elements that differ from the rest.
+Codes trial_row(std::mt19937_64& engine, const Interval& range, std::size_t length) {
+  const auto below = [&](std::int64_t n) {
+    return static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(n));
+  };
+  constexpr std::array<std::int64_t, 10> kAmplitudes = {1, 2, 3, 4, 6, 10, 20, 45, 90, 255};
+  const std::int64_t amplitude = kAmplitudes[static_cast<std::size_t>(below(kAmplitudes.size()))],
+                     span = range.hi - range.lo + 1;
+  const std::int64_t offset = below(2) == 0 ? std::clamp<std::int64_t>(0, range.lo, range.hi)
+                                            : range.lo + below(span),
+                     density = 1 + below(4);
+  Codes row(length);
+  for (std::int64_t& x : row) {
+    x = offset;
+    if (density == 4 || below(4) < density) x += below(2 * amplitude + 1) - amplitude;
+    x = std::clamp(x, range.lo, range.hi);
+  }
+  return row;
+}
+
 // ---- Softmax forms.
+
+/// Rows whose result changes when one parameter changes by one: a slip in that step cannot hide in
+/// them.
+void add_sensitive_rows(Design& d, RowCases& rows) {
+  const Attrs& attrs = d.node().attrs;
+  ISoftmax right;
+  right.coeff_a = static_cast<std::int32_t>(attrs.get_int("coeffA", 1));
+  right.coeff_b = static_cast<std::int32_t>(attrs.require_int("coeffB"));
+  right.coeff_c = attrs.require_int("coeffC");
+  right.log2 = static_cast<std::int32_t>(attrs.require_int("log2"));
+  right.n_levels = static_cast<std::int32_t>(attrs.require_int("n_levels"));
+  right.unsigned_octave = attrs.get_string("octave", "int8") == "uint8";
+  std::vector<std::pair<std::string, ISoftmax>> open;
+  for (const int by : {-1, 1}) {
+    const auto change = [&](const char* name, auto ISoftmax::*member) {
+      open.emplace_back(fmt::format("shows_{}_{:+}", name, by), right);
+      open.back().second.*member += by;
+      if (open.back().second.log2 == 0 || open.back().second.n_levels > 256) open.pop_back();
+    };
+    change("coeffA", &ISoftmax::coeff_a);
+    change("coeffB", &ISoftmax::coeff_b);
+    change("coeffC", &ISoftmax::coeff_c);
+    change("log2", &ISoftmax::log2);
+    change("n_levels", &ISoftmax::n_levels);
+  }
+  constexpr int kTrials = 2000;
+  std::mt19937_64 engine(17);  // any: the trials are the same everywhere
+  std::vector<std::int32_t> y(rows.length()), z(rows.length());
+  for (int k = 0; k < kTrials && !open.empty(); ++k) {
+    const Codes row = trial_row(engine, d.inputs()[0].hull(), rows.length());
+    const std::vector<std::int32_t> x(row.begin(), row.end());
+    try {
+      isoftmax(x, right, y);
+    } catch (const Error&) {
+      continue;
+    }
+    std::erase_if(open, [&](const auto& slip) {
+      try {
+        isoftmax(x, slip.second, z, Overflow::wrap);
+      } catch (const Error&) {
+        return false;
+      }
+      if (z == y) return false;
+      rows.add(slip.first, row);
+      return true;
+    });
+  }
+  for (const auto& [condition, changed] : open)
+    d.unreached(condition, fmt::format("no row of {} tried changes", kTrials));
+}
 
 /// Distances from the maximum at which the exponential changes its shift, and their neighbours.
 Codes shift_edges(const Node& node, std::int64_t span) {
@@ -122,6 +194,7 @@ enum class Slip {
   none,
   mean_floor,
   mean_nearest,
+  square_nearest,
   variance_less,
   variance_more,
   root_up,
@@ -133,6 +206,7 @@ enum class Slip {
 };
 constexpr std::array kSlips = {std::pair{Slip::mean_floor, "shows_floor_of_mean"},
                                std::pair{Slip::mean_nearest, "shows_rounded_mean"},
+                               std::pair{Slip::square_nearest, "shows_rounded_mean_square"},
                                std::pair{Slip::variance_less, "shows_variance_minus_1"},
                                std::pair{Slip::variance_more, "shows_variance_plus_1"},
                                std::pair{Slip::root_up, "shows_ceiling_of_root"},
@@ -151,8 +225,11 @@ std::int64_t nearest(std::int64_t a, std::int64_t b) {
   return a < 0 ? -floor_div(-2 * a + b, 2 * b) : floor_div(2 * a + b, 2 * b);
 }
 
-/// What stands under the root.
-std::int64_t variance(const Norm& norm, const Codes& row, Slip slip) {
+struct Moments {
+  std::int64_t mean, variance;  ///< what stands under the root
+};
+
+Moments moments(const Norm& norm, const Codes& row, Slip slip) {
   const auto n = static_cast<std::int64_t>(row.size());
   std::int64_t sum = 0, squares = 0;
   for (const std::int64_t x : row) sum += x;
@@ -161,20 +238,14 @@ std::int64_t variance(const Norm& norm, const Codes& row, Slip slip) {
                             : slip == Slip::mean_nearest ? nearest(sum, n)
                                                          : sum / n;
   for (const std::int64_t x : row) squares += (x - mean) * (x - mean);
-  return squares / n + 1;
+  const std::int64_t mean_square = slip == Slip::square_nearest ? nearest(squares, n) : squares / n;
+  return {mean, std::max<std::int64_t>(1, mean_square + 1 + (slip == Slip::variance_more) -
+                                              (slip == Slip::variance_less))};
 }
 
-/// Low 8 bits of the results with the slip; without one they are the operator's (clipping apart).
+/// The results with the slip; without one they are the operator's.
 Codes slipped(const Norm& norm, const Codes& row, Slip slip) {
-  const auto n = static_cast<std::int64_t>(row.size());
-  std::int64_t sum = 0;
-  for (const std::int64_t x : row) sum += x;
-  const std::int64_t mean = norm.bias.empty()            ? 0
-                            : slip == Slip::mean_floor   ? floor_div(sum, n)
-                            : slip == Slip::mean_nearest ? nearest(sum, n)
-                                                         : sum / n;
-  const std::int64_t v = std::max<std::int64_t>(
-      1, variance(norm, row, slip) + (slip == Slip::variance_more) - (slip == Slip::variance_less));
+  const auto [mean, v] = moments(norm, row, slip);
   std::int64_t root = isqrt(v);
   if (slip == Slip::root_up && root * root < v) ++root;
   if (slip == Slip::root_nearest && v - root * root > root) ++root;
@@ -209,31 +280,12 @@ bool computes(const Norm& norm, const Codes& row) {
   }
 }
 
-/// Row k of a sequence that mixes amplitudes (small ones make a change of 1 under the root
-/// visible), offsets (means that are not zero) and numbers of elements that differ from the rest.
-Codes trial_row(std::mt19937_64& engine, const Interval& range, std::size_t length) {
-  const auto below = [&](std::int64_t n) {
-    return static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(n));
-  };
-  constexpr std::array<std::int64_t, 10> kAmplitudes = {1, 2, 3, 4, 6, 10, 20, 45, 90, 255};
-  const std::int64_t amplitude = kAmplitudes[static_cast<std::size_t>(below(kAmplitudes.size()))],
-                     span = range.hi - range.lo + 1;
-  const std::int64_t offset = below(2) == 0 ? std::clamp<std::int64_t>(0, range.lo, range.hi)
-                                            : range.lo + below(span),
-                     density = 1 + below(4);
-  Codes row(length);
-  for (std::int64_t& x : row) {
-    x = offset;
-    if (density == 4 || below(4) < density) x += below(2 * amplitude + 1) - amplitude;
-    x = std::clamp(x, range.lo, range.hi);
-  }
-  return row;
-}
-
 /// Tries rows until each slip has shown in some, each end of the results is attained, and the
 /// variance has stood at a square and at both its neighbours.
 void search_norm_rows(Design& d, const Norm& norm, RowCases& rows) {
-  constexpr int kTrials = 3000, kWanted = 2;
+  constexpr int kWanted = 2;
+  constexpr std::size_t kWork = 1 << 22;  // elements looked at
+  const std::size_t trials = std::clamp<std::size_t>(kWork / rows.length(), 2000, 40000);
   const Interval range = d.inputs()[0].hull();
   std::mt19937_64 engine(16);  // any: the trials are the same everywhere
   std::map<std::string, int> found;
@@ -244,13 +296,13 @@ void search_norm_rows(Design& d, const Norm& norm, RowCases& rows) {
   };
   std::int64_t lowest_y = 0, highest_y = 0;
   Codes lowest_row, highest_row;
-  for (int k = 0; k < kTrials; ++k) {
+  for (std::size_t k = 0; k < trials; ++k) {
     const Codes row = trial_row(engine, range, rows.length());
     if (!computes(norm, row)) continue;
     const Codes right = slipped(norm, row, Slip::none);
     for (const auto& [slip, condition] : kSlips)
       if (found[condition] < kWanted && slipped(norm, row, slip) != right) want(condition, row);
-    const std::int64_t v = variance(norm, row, Slip::none), root = isqrt(v);
+    const std::int64_t v = moments(norm, row, Slip::none).variance, root = isqrt(v);
     if (v == root * root) want("variance_square", row);
     if (v == root * root + 1) want("variance_square_plus_1", row);
     if (v == (root + 1) * (root + 1) - 1) want("variance_square_minus_1", row);
@@ -264,7 +316,7 @@ void search_norm_rows(Design& d, const Norm& norm, RowCases& rows) {
     if (found[condition] == 0 &&
         !(norm.bias.empty() && (slip == Slip::mean_floor || slip == Slip::mean_nearest)))
       d.unreached(condition,
-                  fmt::format("no row of {} tried shows it with these parameters", kTrials));
+                  fmt::format("no row of {} tried shows it with these parameters", trials));
 }
 
 }  // namespace
@@ -295,6 +347,7 @@ void design_rows(Design& d) {
                             std::max<std::int64_t>(1, (range.hi - range.lo) / 4);
     });
   add_distances(d.node(), range, rows);
+  if (d.node().op == "iSoftmax") add_sensitive_rows(d, rows);
   if (d.node().op == "ITAPartialMax") add_rises(d.node(), range, rows);
   rows.flush();
 }

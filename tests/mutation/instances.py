@@ -28,9 +28,9 @@ NOT_HERE = [
     ("RequantShift, one for all", {1, 2, 3, 4, 5, 6}, "there is one parameter"),
     ("RequantShift, one for all, u8", {26, 27}, "negative results are clipped to zero either way"),
     ("RequantShift, one a column", {1}, "the channels are the last axis"),
-    ("Conv 1-D", {5, 12, 21, 23}, "there is one axis"),
+    ("Conv 1-D", {4, 12, 21, 23}, "there is one axis"),
     ("Conv 1-D depthwise", {15, 24}, "a filter has one channel"),
-    ("MaxPool 1-D", {8, 22}, "there is one axis"),
+    ("MaxPool 1-D", {4, 8, 22, 23}, "there is one axis"),
 ]
 NOT_HERE_EXACTLY = [("Conv 1-D", {6}, "there is one group"), ("Conv 2-D", {6}, "there is one group")]
 
@@ -62,7 +62,7 @@ def binary(op, a, b):
 
 
 def pool(row, x, kernel, strides, pads):
-    return Instance("MaxPool", (x,), {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": 0}, "max_pool", row)
+    return Instance("MaxPool", (x,), {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": [1] * len(kernel), "ceil_mode": 0}, "max_pool", row)
 
 
 def moved(op, operands, kernel, **attributes):

@@ -1,39 +1,14 @@
 /* Conv in one and two dimensions, with groups, strides, dilations, pads and an optional bias: int32
  * sums. */
-#include "harness.h"
+#include "window.h"
 
-#define CODE_LOWEST ((waveq_kernel_in_X_t)-1 < 0 ? -128 : 0)
-#define CODE_HIGHEST ((waveq_kernel_in_X_t)-1 < 0 ? 127 : 255)
-
-#define TWO (WAVEQ_KERNEL_IN_X_RANK == 4)
-#define XS waveq_kernel_in_X_shape
 #define WS waveq_kernel_in_W_shape
-#define YS waveq_kernel_out0_shape
-
-struct axis {
-  int64_t in, out, kernel, stride, dilation, begin;
-};
-
-/* 1-D is one row. `spatial` counts the axes behind batch and channels. */
-static struct axis axis_of(int spatial) {
-  const int rank = TWO ? 2 : 1;
-  struct axis a = {1, 1, 1, 1, 1, 0};
-  if (!TWO && spatial == 0) return a;
-  const int i = TWO ? spatial : 0, other = rank - 1 - i;
-  const int64_t *strides = waveq_kernel_strides, *dilations = waveq_kernel_dilations,
-                *pads = waveq_kernel_pads;
-  a.in = (int64_t)XS[2 + i];
-  a.out = (int64_t)YS[2 + i];
-  a.kernel = (int64_t)WS[2 + i];
-  a.stride = M(1, "stride of the other axis", TWO ? strides[other] : 1, strides[i]);
-  a.dilation = M(2, "dilation ignored", 1, dilations[i]);
-  a.begin = M(3, "pads of begin and end swapped", pads[rank + i],
-              M(4, "pads left out", 0, M(5, "pads of the other axis", pads[other], pads[i])));
-  return a;
-}
+#define CODE_LOWEST (IS_SIGNED ? -128 : 0)
+#define CODE_HIGHEST (IS_SIGNED ? 127 : 255)
 
 static void kernel(int k, out_t *y) {
-  const struct axis h = axis_of(0), w = axis_of(1);
+  struct axis h = axis_of(0), w = axis_of(1);
+  if (M(5, "dilation ignored", 1, 0)) h.dilation = w.dilation = 1;
   const int64_t channels = (int64_t)XS[1], filters = (int64_t)WS[0], depth = (int64_t)WS[1],
                 group = WAVEQ_KERNEL_GROUP;
   int64_t acc = 0;

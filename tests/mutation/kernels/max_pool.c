@@ -1,37 +1,10 @@
 /* Largest element of each window; padding does not take part. */
-#include "harness.h"
-
-#define TWO (WAVEQ_KERNEL_IN_X_RANK == 4)
-#define XS waveq_kernel_in_X_shape
-#define YS waveq_kernel_out0_shape
-
-struct axis {
-  int64_t in, out, kernel, stride, dilation, begin;
-};
-
-static struct axis axis_of(int spatial) {
-  const int rank = TWO ? 2 : 1;
-  struct axis a = {1, 1, 1, 1, 1, 0};
-  if (!TWO && spatial == 0) return a;
-  const int i = TWO ? spatial : 0, other = rank - 1 - i;
-  a.in = (int64_t)XS[2 + i];
-  a.out = (int64_t)YS[2 + i];
-  a.kernel = M(1, "kernel of the other axis", TWO ? waveq_kernel_kernel_shape[other] : 1,
-               waveq_kernel_kernel_shape[i]);
-  a.stride =
-      M(2, "stride of the other axis", TWO ? waveq_kernel_strides[other] : 1,
-        M(3, "stride is the kernel's size", waveq_kernel_kernel_shape[i], waveq_kernel_strides[i]));
-  a.begin =
-      M(4, "pads left out", 0,
-        M(5, "pads of begin and end swapped", waveq_kernel_pads[rank + i], waveq_kernel_pads[i]));
-  return a;
-}
+#include "window.h"
 
 static int64_t pool(const waveq_kernel_in_X_t *x, struct axis h, struct axis w, int64_t oh,
                     int64_t ow) {
-  const int is_signed = (waveq_kernel_in_X_t)-1 < 0;
-  int64_t best = is_signed ? -128 : 0, first = 1, sum = 0;
-  best = M(6, "starts at zero", 0, M(7, "starts at -127", is_signed ? -127 : 1, best));
+  int64_t best = IS_SIGNED ? -128 : 0, first = 1, sum = 0;
+  best = M(6, "starts at zero", 0, M(7, "starts at -127", IS_SIGNED ? -127 : 1, best));
   for (int64_t i = M(22, "first row of the window left out", TWO, 0);
        i < M(8, "last row of the window left out", h.kernel - TWO, h.kernel); ++i)
     for (int64_t j = M(9, "first column of the window left out", 1, 0);
@@ -45,7 +18,7 @@ static int64_t pool(const waveq_kernel_in_X_t *x, struct axis h, struct axis w, 
         q = x[at_h * w.in + at_w];
       }
       q = M(12, "compares as the other signedness",
-            is_signed ? (int64_t)(uint8_t)q : (int64_t)(int8_t)q,
+            IS_SIGNED ? (int64_t)(uint8_t)q : (int64_t)(int8_t)q,
             M(13, "compares magnitudes", absolute(q), q));
       sum += q;
       if (M(14, "smallest instead of largest", first || q<best, q> best)) best = q;
@@ -57,7 +30,12 @@ static int64_t pool(const waveq_kernel_in_X_t *x, struct axis h, struct axis w, 
 }
 
 static void kernel(int k, out_t *y) {
-  const struct axis h = axis_of(0), w = axis_of(1);
+  struct axis h = axis_of(0), w = axis_of(1);
+  if (M(5, "stride is the kernel's size", 1, 0)) h.stride = h.kernel, w.stride = w.kernel;
+  if (M(23, "kernel of the other axis", TWO, 0)) {
+    const int64_t swapped = h.kernel;
+    h.kernel = w.kernel, w.kernel = swapped;
+  }
   const int64_t channels = (int64_t)XS[1];
   for (int64_t c = 0;
        c < M(18, "last channel left out", channels - 1,
