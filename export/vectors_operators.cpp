@@ -313,6 +313,7 @@ void design_division(Design& d) {
         num.push_back(n.x);
         conditions.insert(n.conditions.begin(), n.conditions.end());
         conditions.insert(divisor(v, den[g]) % 2 == 0 ? "divisor_even" : "divisor_odd");
+        if (den[g] == 1) conditions.insert("den_one");
         if (den[g] == v.den.hi) conditions.insert("den_highest");
       }
       if (d.add({conditions.begin(), conditions.end()}, inputs))

@@ -331,6 +331,7 @@ void design_rows(Design& d) {
   const auto step = [&](std::size_t i) {
     return (range.hi - range.lo) * static_cast<std::int64_t>(i) / last;
   };
+  rows.add("row_all_equal", [&](std::size_t) { return range.lo; });
   rows.add("row_one_maximum",
            [&](std::size_t i) { return i == rows.length() / 2 ? range.hi : range.lo; });
   rows.add("row_two_maxima",
@@ -364,7 +365,7 @@ void design_norm(Design& d) {
   RowCases rows(d);
   const Interval range = d.inputs()[0].hull();
   const std::size_t n = rows.length();
-  rows.add("row_all_equal", [&](std::size_t) { return range.lo; });
+  rows.add("zero_variance", [&](std::size_t) { return range.lo; });
   rows.add("row_one_hot", [&](std::size_t i) { return i == n / 2 ? range.hi : 0; });
   rows.add("row_one_low", [&](std::size_t i) { return i == n / 2 ? range.lo : range.hi; });
   search_norm_rows(d, norm, rows);

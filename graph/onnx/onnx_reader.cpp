@@ -11,6 +11,7 @@
 #include <set>
 
 #include "onnx/attribute_reader.h"
+#include "onnx/mixed_spelling.h"
 #include "onnx/tensor_reader.h"
 #include "waveq/graph/file.h"
 #include "waveq/graph/infer.h"
@@ -452,6 +453,7 @@ Graph read_onnx(std::span<const std::byte> bytes, const std::string& name, const
     onnx::ModelProto model;
     parse_protobuf(bytes, model);
     Graph graph = ModelReader(model, base_dir, options).read();
+    agree_on_spelling(graph);
     infer_types(graph);
     return graph;
   } catch (Error& e) {

@@ -53,7 +53,7 @@ TEST_CASE(
     }
   }
   for (const std::int64_t d : {-1, 0, 1}) CHECK_MESSAGE(from_square.contains(d), d);
-  for (const char* name : {"row_all_equal", "shows_floor_of_mean", "shows_variance_minus_1",
+  for (const char* name : {"zero_variance", "shows_floor_of_mean", "shows_variance_minus_1",
                            "shows_floor_of_quotient", "shows_truncating_shift"})
     CHECK_MESSAGE(covering(v, name) != nullptr, name);
 }

@@ -224,7 +224,7 @@ TEST_CASE("vectors: a division meets zero divisors, ties on both sides and the l
   CHECK(negative_tie);
   CHECK(positive_tie);
   CHECK(largest);
-  for (const char* name : {"den_zero_num_zero", "den_zero_num_nonzero", "tie_negative",
+  for (const char* name : {"den_zero_num_zero", "den_zero_num_nonzero", "den_one", "tie_negative",
                            "tie_positive", "num_largest_magnitude"})
     CHECK_MESSAGE(covering(v, name) != nullptr, name);
 }

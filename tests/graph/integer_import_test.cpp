@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "onnx/mixed_spelling.h"
 #include "ops/integer_run.h"
 #include "waveq/graph/executor.h"
 #include "waveq/graph/infer.h"
@@ -212,6 +213,37 @@ TEST_CASE("to_integer_tensor: converts integral values that fit, and says which 
   CHECK(error_of([] { to_integer_tensor(Tensor::scalar(0.5F), DType::i32, "x"); }).first == "data");
   CHECK(error_of([] { to_integer_tensor(Tensor::scalar(3.0e9F), DType::i32, "x"); }).first ==
         "data");
+}
+
+TEST_CASE(
+    "agree_on_spelling: integer constants beside float32 data take float32, unless it rounds "
+    "them") {
+  Graph g;
+  const ValueId x = g.add_input("x", {DType::f32, {1, 2}});
+  const ValueId w = g.add_constant("w", Tensor::from<std::int64_t>({2, 2}, {2, -128, 127, 3})),
+                big = g.add_constant("big", Tensor::from<std::int32_t>({2}, {(1 << 24) + 1, 0})),
+                wanted = g.add_constant("wanted", Tensor::from<std::int64_t>({2}, {2, 1}));
+  const ValueId mul = g.add_constant("mul", Tensor::scalar<std::int32_t>(3));
+  const ValueId acc = g.add_value("acc"), sum = g.add_value("sum"), y = g.add_value("y"),
+                z = g.add_value("z");
+  append(g, "MatMul", "matmul", {x, w}, acc);
+  append(g, "Add", "add", {acc, big}, sum);
+  append(g, "RequantShift", "rq", {acc, mul, mul}, y, requant_attrs(4, 0));
+  append(g, "Reshape", "reshape", {y, wanted}, z);
+  g.add_output(sum);
+  g.add_output(z);
+  agree_on_spelling(g);
+  CHECK(g.constant(w) == Tensor::from<float>({2, 2}, {2, -128, 127, 3}));
+  CHECK(dtype_at(g, "big") == DType::i32);
+  CHECK(dtype_at(g, "mul") == DType::i32);
+  CHECK(dtype_at(g, "wanted") == DType::i64);
+
+  Graph plain;  // no operator of the dialect: a wrong model stays wrong
+  const ValueId v = plain.add_input("v", {DType::f32, {1, 2}});
+  const ValueId u = plain.add_constant("u", Tensor::from<std::int32_t>({2}, {1, 2}));
+  append(plain, "Add", "add", {v, u}, plain.add_value("s"));
+  agree_on_spelling(plain);
+  CHECK(dtype_at(plain, "u") == DType::i32);
 }
 
 }  // namespace waveq
