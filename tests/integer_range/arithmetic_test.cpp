@@ -173,6 +173,7 @@ TEST_CASE("range: isoftmax") {
     p.log2 = tame ? static_cast<std::int32_t>(draw(2, 900)) : any32(draw);
     if (p.log2 == 0) p.log2 = 1;
     p.n_levels = static_cast<std::int32_t>(draw(2, 256));
+    p.unsigned_octave = draw(0, 1) == 1;
     const std::int32_t max = *std::ranges::max_element(row);
     fitting += agree(
         [&](Overflow o) {
@@ -182,14 +183,15 @@ TEST_CASE("range: isoftmax") {
           std::vector<Wide> e;
           Wide total = 0;
           for (const std::int32_t x : row) {
-            const Wide t = Wide{x} - max, octave = s.to_signed(8, -truncated(t, p.log2)),
-                       z = std::clamp<Wide>(octave, 0, 31);
+            const Wide t = Wide{x} - max, quotient = -truncated(t, p.log2);
+            const Wide octave =
+                p.unsigned_octave ? s.to_unsigned(8, quotient) : s.to_signed(8, quotient);
+            const Wide z = std::clamp<Wide>(octave, 0, 31);
             const Wide root = s.to_signed(32, low_bits(t + z * p.log2, 16) + Wide{p.coeff_b});
             const Wide scaled = s.to_signed(32, p.coeff_a * s.to_signed(32, root * root));
-            const Wide sum = s.to_unsigned(63, scaled + p.coeff_c);
-            const Wide modular = scaled + p.coeff_c -
-                                 floor_of(scaled + p.coeff_c, power_of_two(64)) * power_of_two(64);
-            (void)sum;
+            const Wide sum = scaled + p.coeff_c;
+            s.to_unsigned(63, sum);  // negative, or beyond int64: told, and modular when it wraps
+            const Wide modular = sum - floor_of(sum, power_of_two(64)) * power_of_two(64);
             e.push_back(
                 s.to_unsigned(32, floor_of(modular, power_of_two(static_cast<std::int64_t>(z)))));
             total = s.to_unsigned(32, total + e.back());
