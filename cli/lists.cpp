@@ -113,6 +113,7 @@ int list_targets(const Common& common, const std::string& explain) {
     std::vector<std::vector<std::string>> rows = {{"operator", "accepts"}};
     for (const TargetOperator& op : t.operators) rows.push_back({op.op, op.accepts});
     print_table(rows);
+    if (t.arithmetic.empty()) return kDone;
     rows = {{"arithmetic of", "rounding, wrap, saturation", "source"}};
     for (const ArithmeticRule& r : t.arithmetic) rows.push_back({r.op, r.meaning, r.source});
     fmt::print("\n");
