@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli.h"
+#include "waveq/export/target.h"
 #include "waveq/graph/executor.h"
 #include "waveq/graph/integer_import.h"
 #include "waveq/graph/onnx_reader.h"
@@ -20,7 +21,7 @@ struct Facts {
   bool integer = false;
 };
 
-Facts facts_of(const Graph& original, const Graph& canonical) {
+Facts facts_of(const Graph& original, const Graph& canonical, const Recipe& recipe) {
   Facts f;
   for (NodeId id : original.nodes()) {
     const Node& node = original.node(id);
@@ -35,7 +36,10 @@ Facts facts_of(const Graph& original, const Graph& canonical) {
     f.parameter_bytes += static_cast<std::int64_t>(v.constant->byte_size());
   }
   f.integer = looks_integer(original);
-  if (!f.integer) f.refused = explain_refusals(canonical, {});
+  IntegerizeOptions options;
+  options.target = find_target(recipe.target).abilities();
+  options.precision = recipe.precision;
+  if (!f.integer) f.refused = explain_refusals(canonical, options);
   try {
     f.buffer_bytes = static_cast<std::int64_t>(Plan(canonical).buffer_bytes());
   } catch (const Error&) {
@@ -67,7 +71,7 @@ int run(const CLI::App& app, const Common& common, const std::string& model) {
   const Graph original = read_onnx(model, {.input_shapes = recipe.input_shapes});
   Graph canonical = original;
   rewrite(canonical, {.passes = recipe.passes});
-  const Facts f = facts_of(original, canonical);
+  const Facts f = facts_of(original, canonical, recipe);
   if (common.json) {
     fmt::print("{}\n", to_json(original, f).dump(1));
     return kDone;
@@ -108,7 +112,8 @@ Action add_inspect(CLI::App& app) {
   auto common = std::make_shared<Common>();
   auto model = std::make_shared<std::string>();
   app.add_option("MODEL", *model, "ONNX model")->required();
-  common->add(app, Common::kRecipe | Common::kShapes | Common::kPasses | Common::kJson);
+  common->add(
+      app, Common::kRecipe | Common::kTarget | Common::kShapes | Common::kPasses | Common::kJson);
   app.footer("\nExample:\n  waveq inspect model.onnx");
   return [&app, common, model] { return run(app, *common, *model); };
 }

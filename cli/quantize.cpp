@@ -96,6 +96,7 @@ int run(const CLI::App& app, const Options& o) {
   if (!o.table.empty()) job.calibration_table = o.table;
   if (!o.eval.empty()) job.evaluation_data = o.eval;
   job.recipe = o.common.recipe(app);
+  job.target = find_target(job.recipe.target).abilities();
   if (app.count("--min-sqnr")) job.recipe.min_sqnr_db = o.min_sqnr;
   if (app.count("--min-agreement")) job.recipe.min_agreement = o.min_agreement;
   if (app.count("--max-top1-drop")) job.recipe.max_top1_drop = o.max_drop;

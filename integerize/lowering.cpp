@@ -7,6 +7,8 @@
 #include <cctype>
 #include <cmath>
 
+#include "lowering/rules.h"
+#include "precision.h"
 #include "waveq/graph/op.h"
 
 namespace waveq {
@@ -14,6 +16,9 @@ namespace waveq {
 namespace {
 
 std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, node.name); }
+
+constexpr std::int64_t kLevels16 = 65536;
+Width width_of(const QuantParams& q) { return q.n_levels > 256 ? Width::bits16 : Width::bits8; }
 
 // Two scales that differ by less than this are the same scale, reached on two ways through double
 // arithmetic.
@@ -29,31 +34,42 @@ Lowering::Lowering(const Graph& source, RangeLookup ranges, IntegerizeOptions op
     : source_(source),
       ranges_(std::move(ranges)),
       options_(std::move(options)),
-      quantizer_(make_quantizer(options_.quantizer)) {
+      quantizer_(make_quantizer(options_.quantizer)),
+      chains_(source) {
   out_.name = source.name;
   // The dialect's attribute forms are those of opset 9 to 11 (deeploy-dialect.md 2); Pad's end
   // with 10.
   out_.opset = 10;
 }
 
-QuantParams Lowering::levels(double scale, bool is_signed) const {
+Width Lowering::width(std::string_view op) const {
+  return options_.target.int16.contains(op) ? Width::bits16 : Width::bits8;
+}
+
+QuantSpec Lowering::spec(Signedness signedness, Width width) const {
+  return {width == Width::bits16 ? kLevels16 : options_.activation_levels, signedness};
+}
+
+QuantParams Lowering::levels(double scale, bool is_signed, Width width) const {
   QuantParams q;
   q.scale = scale;
-  q.n_levels = options_.activation_levels;
+  q.n_levels = spec(Signedness::automatic, width).n_levels;
   q.is_signed = is_signed;
   return q;
 }
 
-QuantParams Lowering::choose(Range range, Signedness signedness) const {
-  return quantizer_(range, QuantSpec{options_.activation_levels, signedness});
-}
-
-Range Lowering::range(ValueId value, Signedness signedness) const {
+Range Lowering::range(ValueId value, const QuantSpec& levels) const {
   const std::string& name = source_.value(value).name;
-  if (const auto found = ranges_(name, QuantSpec{options_.activation_levels, signedness}))
-    return *found;
+  if (const auto found = ranges_(name, levels)) return *found;
   throw Error(ErrorCode::data, fmt::format("tensor '{}'", name), "no range was recorded for it",
               "calibrate this model, with the same rewrites, and pass that table");
+}
+
+QuantParams Lowering::wanted(ValueId value, Signedness signedness) const {
+  const QuantSpec own = spec(signedness, wide_.contains(value) ? Width::bits16 : Width::bits8);
+  Range r = range(value, own);
+  if (signedness == Signedness::unsigned_) r = {0.0, std::max(r.hi, 0.0)};
+  return quantizer_(r, own);
 }
 
 std::string Lowering::name_for(ValueId value, std::string_view suffix) const {
@@ -97,7 +113,7 @@ void Lowering::define(ValueId value, const Activation& activation) {
   q.id = activation.id;
   q.scale = {activation.quant.scale};
   quantities_[value] = q;
-  activations_[{value, activation.quant.is_signed, 0.0}] = activation;
+  activations_[{value, activation.quant.is_signed, 0.0, width_of(activation.quant)}] = activation;
   correspondences_.push_back(
       {source_.value(value).name, out_.value(activation.id).name, activation.quant.scale});
 }
@@ -130,25 +146,53 @@ Quantity Lowering::accumulator(ValueId value) {
   return q;
 }
 
-Activation Lowering::activation(ValueId value) {
+void Lowering::assign_precision() {
+  wide_ = values_of_16_bits(source_, options_.precision);
+  if (width("RequantShift") == Width::bits16) return;
+  for (ValueId id : wide_) {
+    const NodeId producer = source_.value(id).producer;
+    refusals_.push_back({producer.valid() ? source_.node(producer).name : source_.value(id).name,
+                         producer.valid() ? source_.node(producer).op : "input",
+                         fmt::format("the recipe gives it 16 bits, and {} has no 16-bit tensors",
+                                     options_.target.name)});
+  }
+}
+
+/// 16 bits where the reader takes them and the value is given them, or has them already. What is
+/// there in 8 bits does not become finer.
+Width Lowering::carried(ValueId value, Width reader) const {
+  if (reader == Width::bits8) return Width::bits8;
+  const Quantity& q = quantities_.at(value);
+  const std::size_t bytes = q.id.valid() ? size_of(out_.value(q.id).type.dtype) : 4;
+  return bytes == 2 || (bytes > 2 && wide_.contains(value)) ? Width::bits16 : Width::bits8;
+}
+
+const Activation* Lowering::find_activation(ValueId value, bool is_signed, double scale,
+                                            Width width) const {
+  const auto it = activations_.find({value, is_signed, scale, width});
+  return it == activations_.end() ? nullptr : &it->second;
+}
+
+Activation Lowering::activation(ValueId value, Width reader) {
   const Quantity& q = quantity(value);
+  const Width width = carried(value, reader);
   for (bool is_signed : {true, false})
-    if (const auto it = activations_.find({value, is_signed, 0.0}); it != activations_.end())
-      return it->second;
-  Range r = range(value, q.relu ? Signedness::unsigned_ : Signedness::automatic);
+    if (const Activation* a = find_activation(value, is_signed, 0.0, width)) return *a;
+  const QuantSpec own = spec(q.relu ? Signedness::unsigned_ : Signedness::automatic, width);
+  Range r = range(value, own);
   if (q.relu) r.lo = std::max(r.lo, 0.0);
   if (q.upper > 0) r.hi = std::min(r.hi, q.upper);
   r.hi = std::max(r.hi, r.lo);
-  const QuantParams wanted = choose(r, q.relu ? Signedness::unsigned_ : Signedness::automatic);
-  const Activation a = requantize(value, q, wanted, false);
-  activations_[{value, a.quant.is_signed, 0.0}] = a;
+  const Activation a = requantize(value, q, quantizer_(r, own), false);
+  activations_[{value, a.quant.is_signed, 0.0, width}] = a;
   correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
   return a;
 }
 
-double Lowering::signed_scale(ValueId value) {
+double Lowering::signed_scale(ValueId value, Width reader) {
   const Quantity& q = quantity(value);
-  double scale = choose(range(value, Signedness::signed_), Signedness::signed_).scale;
+  const QuantSpec own = spec(Signedness::signed_, carried(value, reader));
+  const double scale = quantizer_(range(value, own), own).scale;
   return std::max(scale, least_scale(q));
 }
 
@@ -168,36 +212,34 @@ double Lowering::least_scale(const Quantity& q) const {
   return least;
 }
 
-Activation Lowering::signed_activation(ValueId value, double least_scale) {
-  if (const auto it = activations_.find({value, true, 0.0});
-      it != activations_.end() && it->second.quant.scale >= least_scale)
-    return it->second;
-  const double scale = std::max(signed_scale(value), least_scale);
-  return signed_activation_at(value, scale);
+Activation Lowering::signed_activation(ValueId value, double least_scale, Width reader) {
+  quantity(value);  // refuses before anything else asks
+  const Activation* there = find_activation(value, true, 0.0, carried(value, reader));
+  if (there && there->quant.scale >= least_scale) return *there;
+  const double scale = std::max(signed_scale(value, reader), least_scale);
+  return signed_activation_at(value, scale, reader);
 }
 
-Activation Lowering::signed_activation_at(ValueId value, double scale) {
-  for (const double key : {0.0, scale})
-    if (const auto it = activations_.find({value, true, key});
-        it != activations_.end() && same_scale(it->second.quant.scale, scale))
-      return it->second;
+Activation Lowering::signed_activation_at(ValueId value, double scale, Width reader) {
   const Quantity q = quantity(value);
+  const Width width = carried(value, reader);
+  for (const double key : {0.0, scale})
+    if (const Activation* a = find_activation(value, true, key, width);
+        a && same_scale(a->quant.scale, scale))
+      return *a;
   Activation a;
-  if (q.relu && !activations_.contains({value, false, 0.0})) {
+  if (q.relu) {
     // Clip at zero with an unsigned requant of the wanted scale, then reinterpret as signed by a
     // requant that multiplies by one: one rounding in all. Codes above the signed top saturate
     // there.
-    const Activation u = requantize(value, q, levels(scale, false), true);
-    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true), true,
-                       name_for(value, "_signed"));
-  } else if (q.relu) {
-    const Activation u = activations_.at({value, false, 0.0});
-    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true), true,
+    const Activation* there = find_activation(value, false, 0.0, width);
+    const Activation u = there ? *there : requantize(value, q, levels(scale, false, width), true);
+    a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, width), true,
                        name_for(value, "_signed"));
   } else {
-    a = requantize(value, q, levels(scale, true), true);
+    a = requantize(value, q, levels(scale, true, width), true);
   }
-  activations_[{value, true, scale}] = a;
+  activations_[{value, true, scale, width}] = a;
   correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
   return a;
 }
@@ -255,7 +297,7 @@ Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scal
                                     bool scale_is_fixed, const std::string& name) {
   const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
   if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
-    return requant_free(acc, scale.front(), wanted.scale, wanted.is_signed, name);
+    return requant_free(acc, scale.front(), wanted, name);
   std::string why;
   if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
   throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
@@ -287,12 +329,12 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
   return emit_requant(acc, *choice, wanted, name);
 }
 
-Activation Lowering::requant_free(ValueId acc, double acc_scale, double wanted_scale,
-                                  bool is_signed, const std::string& name) {
+Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,
+                                  const std::string& name) {
   RequantLimits limits = options_.requant;
   limits.free_scale = true;
   std::string why;
-  double ratio = acc_scale / wanted_scale;
+  double ratio = acc_scale / wanted.scale;
   if (same_scale(ratio, 1.0)) ratio = 1.0 - std::ldexp(1.0, -16);
   const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
   if (!choice)
@@ -303,7 +345,9 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, double wanted_s
   all.mul = {choice->mul};
   all.add = {0};
   all.shift = choice->shift;
-  return emit_requant(acc, all, levels(choice->output_scale(acc_scale), is_signed), name);
+  QuantParams quant = wanted;
+  quant.scale = choice->output_scale(acc_scale);
+  return emit_requant(acc, all, quant, name);
 }
 
 Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice,
@@ -330,13 +374,14 @@ Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice,
 }
 
 IntegerNetwork Lowering::run() {
+  assign_precision();
   for (ValueId in : source_.inputs()) {
     if (source_.is_constant(in)) continue;
     const Value& value = source_.value(in);
     if (value.type.dtype != DType::f32)
       throw Error(ErrorCode::unsupported, fmt::format("input '{}'", value.name),
                   fmt::format("is {}, not a float tensor", to_string(value.type)));
-    const QuantParams quant = choose(range(in), Signedness::automatic);
+    const QuantParams quant = wanted(in);
     const ValueId id = out_.add_input(value.name, {quant.storage(), value.type.shape});
     out_.set_quant(id, quant);
     define(in, Activation{id, quant});
@@ -347,7 +392,7 @@ IntegerNetwork Lowering::run() {
   for (ValueId out : source_.outputs()) {
     node_ =
         source_.value(out).producer.valid() ? &source_.node(source_.value(out).producer) : nullptr;
-    out_.add_output(separate_output(out, activation(out)).id);
+    out_.add_output(separate_output(out, activation(out, width("RequantShift"))).id);
   }
   out_.remove_dead_nodes();
   return {std::move(out_), std::move(correspondences_)};
@@ -380,6 +425,12 @@ void Lowering::lower(NodeId id) {
   node_ = &node;
   const LoweringRule* rule = find_lowering(node.op);
   try {
+    if (lower_chain(node)) return;
+    if (!rule && needs_table(node))
+      refuse(
+          fmt::format("it takes a lookup table, which {} does not run; `waveq targets` lists "
+                      "targets with the operator Table",
+                      options_.target.name));
     if (!rule)
       refuse(find_op(node.op) ? "waveq has no integer form for this operator yet"
                               : "waveq does not know this operator");
@@ -394,11 +445,23 @@ void Lowering::lower(NodeId id) {
   }
 }
 
+/// A node that is part of a chain of elementwise operators: one table for the whole chain where its
+/// result is read, nothing for what is in between.
+bool Lowering::lower_chain(const Node& node) {
+  if (!target_runs("Table")) return false;
+  const ValueId y = node.outputs.front();
+  const auto x = chains_.source(y);
+  if (!x) return false;
+  if (chains_.is_read(y)) lower_table(*this, *x, y);
+  return true;
+}
+
 void Lowering::run_for_refusals() {
   only_refusals_ = true;
+  assign_precision();
   for (ValueId in : source_.inputs()) {
     if (source_.is_constant(in)) continue;
-    const QuantParams quant = levels(1.0, true);
+    const QuantParams quant = levels(1.0, true, Width::bits8);
     const ValueId id =
         out_.add_input(source_.value(in).name, {quant.storage(), source_.value(in).type.shape});
     out_.set_quant(id, quant);
@@ -414,7 +477,7 @@ void Lowering::stand_in_for_outputs(const Node& node) {
     if (!out.valid() || quantities_.contains(out)) continue;
     TensorType type = source_.value(out).type;
     if (!type.known()) type = {DType::f32, {1}};
-    const QuantParams quant = levels(1.0, true);
+    const QuantParams quant = levels(1.0, true, Width::bits8);
     const ValueId id = out_.add_input(name_for(out, "_stand_in"), {quant.storage(), type.shape});
     out_.set_quant(id, quant);
     define(out, Activation{id, quant});

@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "unary_chains.h"
 #include "waveq/integerize/bounds.h"
 #include "waveq/integerize/integerize.h"
 #include "waveq/quantizers/weights.h"
@@ -48,7 +49,10 @@ struct Quantity {
   double upper = 0;  ///< > 0: also clipped there (ReLU6)
 };
 
-/// An 8-bit tensor and its scale.
+/// How wide a tensor an operator reads: 8 bits, or 16 where the value is given as many.
+enum class Width { bits8, bits16 };
+
+/// An 8- or 16-bit tensor and its scale.
 struct Activation {
   ValueId id;
   QuantParams quant;
@@ -73,6 +77,10 @@ class Lowering {
   Graph& out() { return out_; }
   BoundsAnalysis& bounds() { return bounds_; }
   const IntegerizeOptions& options() const { return options_; }
+  const UnaryChains& chains() const { return chains_; }
+  /// How wide the target's operator reads its operands; RequantShift: how wide it writes.
+  Width width(std::string_view op) const;
+  bool target_runs(std::string_view op) const { return options_.target.operators.contains(op); }
 
   // Reading float values.
   const Shape& shape(ValueId value) const { return source_.value(value).type.shape; }
@@ -80,16 +88,21 @@ class Lowering {
   const Quantity& quantity(ValueId value);
   /// int32 (or narrower) tensor with its scale and offset, clip already applied.
   Quantity accumulator(ValueId value);
-  /// 8-bit tensor, signed or unsigned by its range, at the scale its range asks for.
-  Activation activation(ValueId value);
-  Activation signed_activation(ValueId value, double least_scale = 0);
-  /// Signed 8-bit tensor at exactly this scale. The scale must not be finer than an activation it
-  /// comes from.
-  Activation signed_activation_at(ValueId value, double scale);
-  /// Smallest scale at which a signed 8-bit tensor holds the value's range without finer detail
-  /// than is there.
-  double signed_scale(ValueId value);
-  Range range(ValueId value, Signedness signedness = Signedness::automatic) const;
+  /// Tensor of at most this width, signed or unsigned by its range, at the scale its range asks
+  /// for. A value that is given 16 bits has an 8-bit copy too, for operators that read no more.
+  Activation activation(ValueId value, Width width = Width::bits8);
+  Activation signed_activation(ValueId value, double least_scale = 0, Width width = Width::bits8);
+  /// Signed tensor at exactly this scale. The scale must not be finer than an activation it comes
+  /// from.
+  Activation signed_activation_at(ValueId value, double scale, Width width = Width::bits8);
+  /// Smallest scale at which a signed tensor holds the value's range without finer detail than is
+  /// there.
+  double signed_scale(ValueId value, Width width = Width::bits8);
+  /// The width of the tensor that a reader of this width gets.
+  Width carried(ValueId value, Width reader) const;
+  /// What a tensor of the value's own precision means that a rule emits by itself.
+  QuantParams wanted(ValueId value, Signedness signedness = Signedness::automatic) const;
+  Range range(ValueId value, const QuantSpec& levels) const;
 
   // Writing.
   /// Tensor-safe name made from a float value's name plus a suffix.
@@ -101,18 +114,21 @@ class Lowering {
   ValueId constant_i64(const std::string& name, const std::vector<std::int64_t>& values);
   void define(ValueId value, Quantity quantity);
   void define(ValueId value, const Activation& activation);
-  /// RequantShift with scalar multiplier and free output scale: the scale that results is returned.
-  Activation requant_free(ValueId acc, double acc_scale, double wanted_scale, bool is_signed,
+  /// RequantShift with scalar multiplier and free output scale: near the wanted one, and returned.
+  Activation requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,
                           const std::string& name);
   [[noreturn]] void refuse(std::string reason) const { throw Refused{std::move(reason)}; }
   const Node& node() const { return *node_; }
 
  private:
-  QuantParams levels(double scale, bool is_signed) const;
+  QuantParams levels(double scale, bool is_signed, Width width) const;
+  QuantSpec spec(Signedness signedness, Width width) const;
+  const Activation* find_activation(ValueId value, bool is_signed, double scale, Width width) const;
+  void assign_precision();
+  bool lower_chain(const Node& node);
   double least_scale(const Quantity& q) const;
   Activation separate_output(ValueId value, const Activation& a);
   void refuse_constant_outputs();
-  QuantParams choose(Range range, Signedness signedness) const;
   Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
   Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
                                   bool scale_is_fixed);
@@ -142,8 +158,10 @@ class Lowering {
   Graph out_;
   BoundsAnalysis bounds_{out_};
   std::map<ValueId, Quantity> quantities_;
-  /// Materialized activations: by value, signedness, and fixed scale (0: chosen from the range).
-  std::map<std::tuple<ValueId, bool, double>, Activation> activations_;
+  UnaryChains chains_;
+  std::set<ValueId> wide_;  ///< values that are given 16 bits
+  /// Materialized activations: by value, signedness, fixed scale (0: chosen from the range), width.
+  std::map<std::tuple<ValueId, bool, double, Width>, Activation> activations_;
   /// Transposes emitted so far, by operand and axes: two spellings of one matrix stay one value,
   /// which the relational bound of a quotient relies on.
   std::map<std::pair<ValueId, std::vector<std::int64_t>>, ValueId> transposes_;

@@ -43,8 +43,10 @@ class Stopwatch {
   std::map<std::string, double>& seconds_;
 };
 
-IntegerizeOptions integerize_options(const Recipe& r) {
+IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& target) {
   IntegerizeOptions o;
+  o.target = target;
+  o.precision = r.precision;
   o.activation_levels = r.activation_levels;
   o.weight_levels = r.weight_levels;
   o.per_channel_weights = r.per_channel_weights;
@@ -92,7 +94,8 @@ void restore_quant(Graph& graph) {
   }
 }
 
-IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const Recipe& recipe) {
+IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const QuantizeJob& job) {
+  const Recipe& recipe = job.recipe;
   const ObserverSpec observer = parse_observer(recipe.observer);
   const auto ranges = [&](const std::string& tensor,
                           const QuantSpec& levels) -> std::optional<Range> {
@@ -100,7 +103,7 @@ IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const Re
     if (!found || (!found->pinned && found->statistics.count() == 0)) return std::nullopt;
     return table.range(tensor, observer, levels);
   };
-  IntegerNetwork network = integerize(graph, ranges, integerize_options(recipe));
+  IntegerNetwork network = integerize(graph, ranges, integerize_options(recipe, job.target));
   rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",
                                      "eliminate_duplicates"}});
   restore_quant(network.graph);
@@ -198,7 +201,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
   const Graph& graph = result.float_graph;
 
   // What has no integer form is told before minutes are spent on calibration.
-  if (const auto refused = explain_refusals(graph, integerize_options(job.recipe));
+  if (const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));
       !refused.empty()) {
     std::string list;
     for (const NotInteger& r : refused)
@@ -217,7 +220,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
   }
 
   result.calibration = timed("calibrate", [&] { return calibration_of(job, graph); });
-  result.network = timed("lower", [&] { return lower(graph, result.calibration, job.recipe); });
+  result.network = timed("lower", [&] { return lower(graph, result.calibration, job); });
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   Dataset calibration_data(job.calibration_data, graph);

@@ -139,14 +139,23 @@ void read_table(const toml::table& table, const std::string& section, const std:
   for (const auto& [name, node] : table) {
     const std::string key(name.str());
     if (section.empty() && node.is_table()) {
-      if (key == "input_shapes") {
-        for (const auto& [input, dims] : *node.as_table()) {
+      const auto read_names = [&](const auto& read) {
+        for (const auto& [name_key, value] : *node.as_table()) {
           try {
-            recipe.input_shapes[std::string(input.str())] = shape_of(dims);
+            read(std::string(name_key.str()), value);
           } catch (const std::string& what) {
-            reject(file, dims, "input_shapes." + std::string(input.str()), what);
+            reject(file, value, key + "." + std::string(name_key.str()), what);
           }
         }
+      };
+      if (key == "input_shapes") {
+        read_names([&](const std::string& input, const toml::node& dims) {
+          recipe.input_shapes[input] = shape_of(dims);
+        });
+      } else if (key == "precision") {
+        read_names([&](const std::string& pattern, const toml::node& bits) {
+          recipe.precision[pattern] = value_of<std::int64_t>(bits, "an integer");
+        });
       } else {
         read_table(*node.as_table(), key, file, recipe);
       }
@@ -160,8 +169,9 @@ void read_table(const toml::table& table, const std::string& section, const std:
     }
     const std::string full = section.empty() ? key : section + "." + key;
     if (!found)
-      reject(file, node, full, "is not a key of a recipe",
-             fmt::format("known keys: {}, input_shapes.NAME", fmt::join(known, ", ")));
+      reject(
+          file, node, full, "is not a key of a recipe",
+          fmt::format("known keys: {}, input_shapes.NAME, precision.NODE", fmt::join(known, ", ")));
     try {
       found->read(node, recipe);
     } catch (const std::string& what) {
@@ -209,6 +219,10 @@ void check_recipe(const Recipe& r) {
   within("max_top1_drop", r.max_top1_drop, 0, 100);
   within("min_sqnr_db", r.min_sqnr_db, 0, 1000);
   one_of("softmax", r.softmax, {"ibert", "quantlib", "itamax"});
+  for (const auto& [pattern, bits] : r.precision)
+    if (bits != 8 && bits != 16)
+      throw Error(ErrorCode::invalid_argument, "recipe",
+                  fmt::format("precision.{} = {} is neither 8 nor 16", quoted(pattern), bits));
   for (const auto& [name, shape] : r.input_shapes)
     for (std::int64_t d : shape)
       if (d < 1)
@@ -228,6 +242,11 @@ std::string to_toml(const Recipe& recipe) {
       section = f.section;
     }
     out += fmt::format("{} = {}  # {}\n", f.key, f.write(recipe), f.comment);
+  }
+  if (!recipe.precision.empty()) {
+    out += "\n[precision]  # bits of the tensors that nodes make\n";
+    for (const auto& [pattern, bits] : recipe.precision)
+      out += fmt::format("{} = {}\n", quoted(pattern), bits);
   }
   if (!recipe.input_shapes.empty()) {
     out += "\n[input_shapes]\n";

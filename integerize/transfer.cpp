@@ -169,6 +169,26 @@ Bounds hardswish_bounds(const TransferContext& ctx) {
   return Bounds::all(out);
 }
 
+/// Entries that the interval selects.
+Bounds table_bounds(const TransferContext& ctx) {
+  const Tensor* table = ctx.constant(1);
+  if (!table) return Bounds::all(ctx.input(1).hull());
+  const std::vector<std::int64_t> values = to_int64(*table);
+  const std::int64_t first = ctx.node.attrs.require_int("first"), n = table->shape().back();
+  const std::size_t rows = values.size() / static_cast<std::size_t>(n);
+  const Bounds& x = ctx.input(0);
+  Bounds out;
+  for (std::size_t c = 0; c < std::max(rows, x.channels.size()); ++c) {
+    const auto row = values.begin() + static_cast<std::ptrdiff_t>(rows > 1 ? c : 0) * n;
+    const auto at = [&](std::int64_t code) {
+      return row + std::clamp<std::int64_t>(code - first, 0, n - 1);
+    };
+    const auto [lo, hi] = std::minmax_element(at(x.of(c).lo), at(x.of(c).hi) + 1);
+    out.channels.push_back({*lo, *hi});
+  }
+  return out;
+}
+
 }  // namespace
 
 namespace {
@@ -352,6 +372,7 @@ Bounds transfer(const TransferContext& ctx) {
       {"iNoNorm", no_norm_bounds},
       {"Pad", [](const TransferContext& c) { return Bounds::all(with_zero(c.input(0).hull())); }},
       {"Concat", [](const TransferContext& c) { return Bounds::all(each_of(c, 0, hull)); }},
+      {"Table", table_bounds},
   };
   if (const auto it = table.find(ctx.node.op); it != table.end()) return it->second(ctx);
   if (const OpDef* op = find_op(ctx.node.op); op && op->moves_data) return moved(ctx);

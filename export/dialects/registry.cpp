@@ -8,8 +8,16 @@
 namespace waveq {
 
 const std::vector<TargetProfile>& targets() {
-  static const std::vector<TargetProfile> all = {deeploy_generic(), onnx_standard(), qdq()};
+  static const std::vector<TargetProfile> all = {deeploy_generic(), onnx_standard(), qdq(),
+                                                 waveq_domain()};
   return all;
+}
+
+TargetAbilities TargetProfile::abilities() const {
+  TargetAbilities a{.name = name, .operators = {}, .int16 = {}};
+  for (const TargetOperator& op : operators) a.operators.insert(op.op);
+  a.int16.insert(int16_operators.begin(), int16_operators.end());
+  return a;
 }
 
 const TargetProfile& find_target(std::string_view name) {

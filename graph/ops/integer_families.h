@@ -11,5 +11,6 @@ std::vector<OpDef> integer_division_ops();
 std::vector<OpDef> integer_softmax_ops();
 std::vector<OpDef> integer_activation_ops();
 std::vector<OpDef> integer_norm_ops();
+std::vector<OpDef> integer_table_ops();
 
 }  // namespace waveq

@@ -119,10 +119,8 @@ void lower_div(Lowering& to, const Node& node) {
                             offset / sd),
                 "divide by the constant instead: the rest does not count");
   const ValueId y = node.outputs.front();
-  const double wanted = choose_params(to.range(y, Signedness::signed_),
-                                      {to.options().activation_levels, Signedness::signed_})
-                            .scale;
-  const double r = sn / (sd * wanted);
+  const QuantParams wanted = to.wanted(y, Signedness::signed_);
+  const double r = sn / (sd * wanted.scale);
   // A stabilizing constant far below one step of the denominator (1e-6 in many models, or none)
   // lets the quotient grow beyond int32 where the denominator is zero: it is raised, at most to one
   // step, until it is proven not to.
@@ -153,8 +151,7 @@ void lower_div(Lowering& to, const Node& node) {
   attrs.set("eps", guard.eps);
   attrs.set("eta", guard.eta);
   const ValueId q = to.emit("IntegerDiv", to.name_for(y, "_quotient"), {num.id, den.id}, attrs);
-  to.define(
-      y, to.requant_free(q, sn / (sd * static_cast<double>(delta)), wanted, true, to.name_for(y)));
+  to.define(y, to.requant_free(q, sn / (sd * static_cast<double>(delta)), wanted, to.name_for(y)));
 }
 
 }  // namespace waveq

@@ -110,7 +110,7 @@ void add_constant(Lowering& to, ValueId x, ValueId y, const Tensor& c, double si
     q.offset = combine(q.offset, *term, 0.0, plus);
     return to.define(y, std::move(q));
   }
-  const Activation a = to.signed_activation(x);
+  const Activation a = to.signed_activation(x, 0, to.width("Add"));
   std::vector<std::int32_t> steps;
   for (double v : spread(to, c, to.shape(x))) {
     const double q = std::floor(sign * v / a.quant.scale + 0.5);
@@ -133,7 +133,7 @@ void scale_channels(Lowering& to, ValueId x, ValueId y, const std::vector<double
   const std::size_t spatial = to.shape(x).size() - 2;
   if (spatial < 1 || spatial > 2)
     to.refuse(fmt::format("a gain per channel of {} has no integer form", to_string(to.shape(x))));
-  const Activation in = to.activation(x);
+  const Activation in = to.activation(x, to.width("Conv"));
   auto linear = std::make_shared<DeferredLinear>();
   linear->op = "Conv";
   linear->name = to.name_for(y);
@@ -159,10 +159,11 @@ void add_activations(Lowering& to, const Node& node) {
   const ValueId a = node.inputs[0], b = node.inputs[1];
   if (to.shape(a) != to.shape(b))
     to.refuse("operands of different shapes: the target's kernel does not broadcast");
-  const double scale = std::max(to.signed_scale(a), to.signed_scale(b));
+  const Width width = to.width(node.op);
+  const double scale = std::max(to.signed_scale(a, width), to.signed_scale(b, width));
   Quantity sum;
-  const Activation left = to.signed_activation_at(a, scale),
-                   right = to.signed_activation_at(b, scale);
+  const Activation left = to.signed_activation_at(a, scale, width),
+                   right = to.signed_activation_at(b, scale, width);
   sum.id = to.emit(node.op, to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
   sum.scale = {scale};
   to.define(node.outputs.front(), std::move(sum));
@@ -209,16 +210,18 @@ void lower_mul(Lowering& to, const Node& node) {
                        // integers
     const bool stays_activation = factor->size() == 1 && factor->front() > 0 && q.offset.empty() &&
                                   q.scale.size() == 1 &&
-                                  size_of(to.out().value(q.id).type.dtype) == 1;
+                                  size_of(to.out().value(q.id).type.dtype) <= 2;
     if (!stays_activation) return to.define(y, std::move(q));
     Activation same{q.id, to.out().value(q.id).quant.value_or(QuantParams{})};
     same.quant.scale = q.scale.front();
-    same.quant.is_signed = to.out().value(q.id).type.dtype == DType::i8;
+    same.quant.is_signed = lowest(to.out().value(q.id).type.dtype) < 0;
     return to.define(y, same);
   }
   if (to.shape(node.inputs[0]) != to.shape(node.inputs[1]))
     to.refuse("operands of different shapes: the target's kernel does not broadcast");
-  const Activation a = to.activation(node.inputs[0]), b = to.activation(node.inputs[1]);
+  const Width width = to.width("Mul");
+  const Activation a = to.activation(node.inputs[0], width),
+                   b = to.activation(node.inputs[1], width);
   Quantity product;
   product.id = to.emit("Mul", to.name_for(y, "_acc"), {a.id, b.id});
   product.scale = {a.quant.scale * b.quant.scale};

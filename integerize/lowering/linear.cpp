@@ -12,7 +12,7 @@ namespace {
 
 /// The integer input and the names every deferred linear node needs.
 std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId x) {
-  const Activation in = to.activation(x);
+  const Activation in = to.activation(x, to.width(node.op));
   auto linear = std::make_shared<DeferredLinear>();
   linear->op = node.op;
   linear->name = to.name_for(node.outputs.front());
@@ -216,7 +216,8 @@ void lower_matmul(Lowering& to, const Node& node) {
     }
     return define(to, node, std::move(linear));
   }
-  const Activation left = to.activation(a), right = to.activation(b);
+  const Width width = to.width("MatMul");
+  const Activation left = to.activation(a, width), right = to.activation(b, width);
   Quantity product;
   product.id = to.emit("MatMul", to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
   product.scale = {left.quant.scale * right.quant.scale};

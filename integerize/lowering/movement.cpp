@@ -64,7 +64,7 @@ void lower_gather(Lowering& to, const Node& node) {
   const std::int64_t axis = normalize_axis(node.attrs.get_int("axis", 0), shape.size(), node.name);
   std::int64_t index = to_int64(to.source().constant(node.inputs[1])).front();
   if (index < 0) index += shape[static_cast<std::size_t>(axis)];
-  const Activation x = to.activation(node.inputs[0]);
+  const Activation x = to.activation(node.inputs[0], to.width("Slice"));
   const ValueId y = node.outputs.front();
   const ValueId part = slice(to, x.id, axis, index, index + 1, to.name_for(y, "_part"));
   const ValueId target = to.constant_i64(to.name_for(y, "_shape"), to.shape(y));
@@ -75,7 +75,7 @@ void lower_gather(Lowering& to, const Node& node) {
 void lower_split(Lowering& to, const Node& node) {
   if (node.inputs.size() > 1 && node.inputs[1].valid())
     to.refuse("its sizes were not brought into the node; run the rewrites first");
-  const Activation x = to.activation(node.inputs[0]);
+  const Activation x = to.activation(node.inputs[0], to.width("Slice"));
   const std::int64_t axis =
       normalize_axis(node.attrs.get_int("axis", 0), to.shape(node.inputs[0]).size(), node.name);
   const std::int64_t length = to.shape(node.inputs[0])[static_cast<std::size_t>(axis)];
@@ -95,7 +95,7 @@ void lower_split(Lowering& to, const Node& node) {
 /// Reshape, Transpose, Slice, Gather and the like: the same operator on the 8-bit tensor, which
 /// keeps its scale.
 void lower_movement(Lowering& to, const Node& node) {
-  const Activation x = to.activation(node.inputs[0]);
+  const Activation x = to.activation(node.inputs[0], to.width(node.op));
   std::vector<ValueId> inputs{x.id};
   for (std::size_t i = 1; i < node.inputs.size(); ++i) {
     if (!node.inputs[i].valid()) {
@@ -126,40 +126,50 @@ void lower_movement(Lowering& to, const Node& node) {
 
 namespace {
 
-/// Smallest scale at which a constant operand fits signed 8 bits.
-double constant_scale(Lowering& to, ValueId id) {
+/// Smallest scale at which a constant operand fits this many signed levels.
+double constant_scale(Lowering& to, ValueId id, std::int64_t levels) {
   double largest = 0;
   for (double v : to_double(to.source().constant(id))) largest = std::max(largest, std::abs(v));
   if (!std::isfinite(largest))
     to.refuse(fmt::format("operand '{}' holds a non-finite number", to.source().value(id).name));
-  return largest / static_cast<double>(to.options().activation_levels / 2 - 1);
+  return largest / static_cast<double>(levels / 2 - 1);
 }
 
 ValueId constant_at(Lowering& to, ValueId id, const QuantParams& quant) {
   const Tensor& real = to.source().constant(id);
-  Tensor codes(DType::i8, real.shape());
-  const std::vector<double> values = to_double(real);
-  for (std::size_t i = 0; i < values.size(); ++i)
-    codes.as<std::int8_t>()[i] = static_cast<std::int8_t>(
-        std::clamp(std::round(values[i] / quant.scale), static_cast<double>(quant.lo()),
-                   static_cast<double>(quant.hi())));
-  return to.out().add_constant(to.name_for(id, "_codes"), codes);
+  std::vector<std::int32_t> codes;
+  for (double v : to_double(real))
+    codes.push_back(static_cast<std::int32_t>(
+        std::clamp(std::round(v / quant.scale), static_cast<double>(quant.lo()),
+                   static_cast<double>(quant.hi()))));
+  return to.out().add_constant(
+      to.name_for(id, "_codes"),
+      cast(Tensor::from<std::int32_t>(real.shape(), codes), quant.storage()));
 }
 
 }  // namespace
 
 /// Concat of 8-bit tensors brought to the coarsest of their scales; constants are rounded to it.
 void lower_concat(Lowering& to, const Node& node) {
+  // One type for all: 16 bits where every input has them.
+  Width width = to.width("Concat");
+  for (ValueId in : node.inputs) {
+    if (to.is_constant(in)) continue;
+    to.quantity(in);
+    if (to.carried(in, width) == Width::bits8) width = Width::bits8;
+  }
+  const std::int64_t levels = width == Width::bits16 ? 65536 : to.options().activation_levels;
   double scale = 0;
   for (ValueId in : node.inputs)
-    scale = std::max(scale, to.is_constant(in) ? constant_scale(to, in) : to.signed_scale(in));
+    scale = std::max(scale, to.is_constant(in) ? constant_scale(to, in, levels)
+                                               : to.signed_scale(in, width));
   Activation a;
   for (ValueId in : node.inputs)
-    if (!to.is_constant(in)) a = to.signed_activation_at(in, scale);
+    if (!to.is_constant(in)) a = to.signed_activation_at(in, scale, width);
   std::vector<ValueId> inputs;
   for (ValueId in : node.inputs)
     inputs.push_back(to.is_constant(in) ? constant_at(to, in, a.quant)
-                                        : to.signed_activation_at(in, scale).id);
+                                        : to.signed_activation_at(in, scale, width).id);
   const ValueId y = node.outputs.front();
   // The consumer takes two inputs at a time.
   ValueId joined = inputs.front();
@@ -183,7 +193,7 @@ void lower_max_pool(Lowering& to, const Node& node) {
   if (node.attrs.get_int("ceil_mode", 0) != 0 ||
       std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
     to.refuse("ceil_mode and dilations have no integer kernel");
-  const Activation x = to.activation(node.inputs[0]);
+  const Activation x = to.activation(node.inputs[0], to.width("MaxPool"));
   const std::size_t spatial = to.shape(node.inputs[0]).size() - 2;
   Attrs attrs;
   attrs.set("ceil_mode", std::int64_t{0});
@@ -202,7 +212,7 @@ void lower_pad(Lowering& to, const Node& node) {
     to.refuse("only constant padding has an integer kernel");
   if (node.attrs.get_float("value", 0.0) != 0.0 || node.inputs.size() > 1)
     to.refuse("padding with a value other than a constant 0 has no integer kernel");
-  const Activation x = to.activation(node.inputs[0]);
+  const Activation x = to.activation(node.inputs[0], to.width("Pad"));
   Attrs attrs;
   attrs.set("mode", std::string("constant"));
   attrs.set("pads", node.attrs.require_ints("pads"));

@@ -27,7 +27,7 @@ void lower_reduce(Lowering& to, const Node& node) {
   for (std::int64_t& a : axes) a = normalize_axis(a, rank, node.name);
   std::ranges::sort(axes);
 
-  Activation in = to.activation(x);
+  Activation in = to.activation(x, to.width("MatMul"));
   ValueId id = in.id;
   // Reduced axes last.
   std::vector<std::int64_t> perm;
@@ -50,13 +50,9 @@ void lower_reduce(Lowering& to, const Node& node) {
   const double acc_scale =
       in.quant.scale / (node.op == "ReduceMean" ? static_cast<double>(count) : 1.0);
   // Which sign the result has, the operand's storage decides: a mean of unsigned codes is unsigned.
-  const bool is_signed = in.quant.is_signed;
-  const Signedness signedness = is_signed ? Signedness::signed_ : Signedness::unsigned_;
-  Range range = to.range(y, signedness);
-  if (!is_signed) range = {0.0, std::max(range.hi, 0.0)};
-  const QuantParams wanted = choose_params(range, {to.options().activation_levels, signedness});
-  const Activation mean =
-      to.requant_free(acc, acc_scale, wanted.scale, is_signed, to.name_for(y, "_rq"));
+  const QuantParams wanted =
+      to.wanted(y, in.quant.is_signed ? Signedness::signed_ : Signedness::unsigned_);
+  const Activation mean = to.requant_free(acc, acc_scale, wanted, to.name_for(y, "_rq"));
   const Shape& out_shape = to.shape(y);
   Activation out{to.emit("Reshape", to.name_for(y),
                          {mean.id, to.constant_i64(to.name_for(y, "_shape"), out_shape)}),
@@ -77,7 +73,7 @@ void lower_average_pool(Lowering& to, const Node& node) {
     to.refuse("ceil_mode, auto_pad and dilations have no integer form");
   const Shape& shape = to.shape(node.inputs[0]);
   const std::vector<std::int64_t> kernel = node.attrs.require_ints("kernel_shape");
-  const Activation x = to.activation(node.inputs[0]);
+  const Activation x = to.activation(node.inputs[0], to.width("Conv"));
   Shape w_shape{shape[1], 1};
   w_shape.insert(w_shape.end(), kernel.begin(), kernel.end());
   const std::int64_t window = element_count(kernel);

@@ -32,6 +32,9 @@ void lower_concat(Lowering& to, const Node& node);
 void lower_max_pool(Lowering& to, const Node& node);
 void lower_pad(Lowering& to, const Node& node);
 
+// tables.cpp
+void lower_table(Lowering& to, ValueId x, ValueId y);
+
 /// A constant operand as one number, or one per index of axis 1 of a tensor of `shape`; nothing for
 /// any other shape.
 std::optional<std::vector<double>> per_channel_constant(const Tensor& constant, const Shape& shape);

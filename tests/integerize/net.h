@@ -128,7 +128,7 @@ inline void check_structure(const Graph& g) {
       CHECK(std::abs(add[c] / mul[c]) < 500 * std::abs(mul[c]));
     }
     CHECK(n.attrs.require_int("signed") ==
-          (g.value(n.outputs.front()).type.dtype == DType::i8 ? 1 : 0));
+          (lowest(g.value(n.outputs.front()).type.dtype) < 0 ? 1 : 0));
   }
   for (ValueId out : g.outputs()) {
     CHECK(g.value(out).producer.valid());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "waveq/graph/graph.h"
+#include "waveq/integerize/integerize.h"
 
 namespace waveq {
 
@@ -50,6 +51,8 @@ struct TargetProfile {
   std::string dialect_domain;  ///< of the integer dialect's operators
   std::vector<TargetOperator> operators;
   std::vector<ArithmeticRule> arithmetic;
+  /// Operators that read 16-bit operands; RequantShift: that writes them.
+  std::vector<std::string> int16_operators;
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
@@ -58,6 +61,9 @@ struct TargetProfile {
   /// Network and golden vectors of one sample, in the form the target's users read.
   /// \throws Error of the ONNX writer.
   TargetFiles (*files)(const TargetProfile&, const QuantizeResult&);
+
+  /// What lowering may use, for QuantizeJob::target.
+  TargetAbilities abilities() const;
 };
 
 /// All targets, the default first.

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,22 @@
 
 namespace waveq {
 
+/// What lowering may count on beyond what every target runs; a target profile fills it.
+struct TargetAbilities {
+  std::string name = "the target";               ///< for messages
+  std::set<std::string, std::less<>> operators;  ///< of the integer dialect
+  /// Operators that read 16-bit operands. RequantShift: it writes 16-bit tensors.
+  std::set<std::string, std::less<>> int16;
+};
+
 /// Choices that shape the integer network.
 struct IntegerizeOptions {
+  TargetAbilities target;
+  /// Bits of the tensors that nodes make, 8 or 16, by the node's name, a pattern of it, or
+  /// "op:NAME"; 8 where nothing matches. The closest match counts: a name before a pattern, a
+  /// longer pattern before a shorter one, any before an operator.
+  std::map<std::string, std::int64_t> precision;
+
   std::int64_t activation_levels = 256;  ///< 2..256
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;

@@ -24,6 +24,7 @@ struct QuantizeJob {
   std::optional<std::filesystem::path>
       evaluation_data;  ///< .npz; the calibration data where absent
   Recipe recipe;
+  TargetAbilities target;  ///< of recipe.target (TargetProfile::abilities)
   unsigned threads = 1;
   Progress progress;
 };

@@ -1,0 +1,106 @@
+#include "net.h"
+#include "precision.h"
+
+namespace waveq {
+namespace {
+
+using namespace test;
+
+IntegerizeOptions wide(std::map<std::string, std::int64_t> rules) {
+  IntegerizeOptions options;
+  options.precision = std::move(rules);
+  options.target.int16 = {"RequantShift", "Mul", "Add", "MatMul", "Conv", "Transpose", "Gemm"};
+  return options;
+}
+
+/// x -> Mul -> Transpose -> Add(y): names are those of the operators.
+FloatNet products() {
+  FloatNet net;
+  const ValueId a = net.input("a", {1, 4, 8}), b = net.input("b", {1, 4, 8});
+  const ValueId product = net.op("Mul", {a, b});
+  const ValueId turned = net.op("Transpose", {product}, attributes({{"perm", Ints{0, 2, 1}}}));
+  net.output(net.op("Sub", {turned, net.op("Transpose", {a}, attributes({{"perm", Ints{0, 2, 1}}}))}));
+  return net;
+}
+
+std::set<std::string> matched(const Graph& graph, const std::map<std::string, std::int64_t>& rules) {
+  std::set<std::string> names;
+  for (ValueId id : values_of_16_bits(graph, rules)) names.insert(graph.value(id).name);
+  return names;
+}
+
+TEST_CASE("precision: names, patterns and operators, the closest wins") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 2});
+  net.output(net.graph.emit("Relu", "/a/b/relu", {x}));
+  net.output(net.graph.emit("Relu", "/a/c/relu", {x}));
+  net.output(net.graph.emit("Tanh", "/a/c/tanh", {x}));
+  using Set = std::set<std::string>;
+  CHECK(matched(net.graph, {}).empty());
+  CHECK(matched(net.graph, {{"op:Relu", 16}}) == Set{"/a/b/relu", "/a/c/relu"});
+  CHECK(matched(net.graph, {{"/a/*", 16}}) == Set{"/a/b/relu", "/a/c/relu", "/a/c/tanh"});
+  CHECK(matched(net.graph, {{"*/?/tanh", 16}}) == Set{"/a/c/tanh"});
+  CHECK(matched(net.graph, {{"x", 16}}) == Set{"x"});
+  CHECK(matched(net.graph, {{"/a/*", 8}, {"op:Relu", 16}}).empty());
+  CHECK(matched(net.graph, {{"/a/*", 16}, {"/a/c*", 8}}) == Set{"/a/b/relu"});
+  CHECK(matched(net.graph, {{"/a/c/*", 8}, {"/a/c/tanh", 16}}) == Set{"/a/c/tanh"});
+  for (const char* none : {"relu", "/a/b", "op:Conv", "*b", "??", ""}) {
+    INFO(none);
+    CHECK_THROWS_AS(matched(net.graph, {{none, 16}}), Error);
+  }
+}
+
+TEST_CASE("precision: a 16-bit tensor keeps its width through what reads it") {
+  const Lowered y = lower_and_compare(products(), -1, 1, wide({{"Mul", 16}}));
+  // RequantShift of the product to 16 bits, Transpose on them; Sub is not listed: 8 bits again.
+  int wide_tensors = 0;
+  for (NodeId id : y.graph().topological_order())
+    wide_tensors += y.graph().value(y.graph().node(id).outputs[0]).type.dtype == DType::i16;
+  CHECK(wide_tensors == 2);
+  CHECK(y.graph().value(y.nodes("Sub")[0]->inputs[0]).type.dtype == DType::i8);
+}
+
+TEST_CASE("precision: 16 bits carry a product 256 times finer") {
+  FloatNet net;
+  const ValueId a = net.input("a", {1, 4, 8}), b = net.input("b", {1, 4, 8});
+  net.output(net.op("Mul", {a, b}));
+  const Lowered narrow = lower_and_compare(net, -1, 1, {});
+  const Lowered fine = lower_and_compare(net, -1, 1, wide({{"op:Mul", 16}}));
+  CHECK(fine.out().n_levels == 65536);
+  // The product of two int8 has 2^14 levels: its requant stays just below a factor of one.
+  CHECK(fine.out().scale < narrow.out().scale / 50);
+  CHECK(fine.worst_steps <= 0.51);
+}
+
+TEST_CASE("precision: wide operands reach products and convolutions with int8 weights") {
+  FloatNet net;
+  const ValueId a = net.input("a", {1, 4, 8}), b = net.input("b", {1, 4, 8});
+  const ValueId product = net.op("Mul", {a, b});
+  net.output(net.op("Conv", {product, net.random({3, 4, 1}, -1, 1, 5)}));
+  const Lowered narrow = lower_and_compare(net, -1, 1, wide({{"Conv", 16}}));
+  const Lowered fine = lower_and_compare(net, -1, 1, wide({{"Mul", 16}, {"Conv", 16}}));
+  CHECK(fine.graph().value(fine.nodes("Conv")[0]->inputs[0]).type.dtype == DType::i16);
+  CHECK(narrow.graph().value(narrow.nodes("Conv")[0]->inputs[0]).type.dtype == DType::i8);
+  CHECK(fine.worst_steps * fine.out().scale < narrow.worst_steps * narrow.out().scale);
+}
+
+TEST_CASE("precision: graph inputs can have 16 bits, and readers of 8 get a copy") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 2, 16});
+  net.output(net.op("MaxPool", {x}, attributes({{"kernel_shape", Ints{2}}, {"strides", Ints{2}}})));
+  const Lowered y = lower_and_compare(net, -1, 1, wide({{"x", 16}}));
+  CHECK(y.graph().value(y.graph().inputs()[0]).type.dtype == DType::i16);
+  CHECK(y.graph().value(y.nodes("MaxPool")[0]->inputs[0]).type.dtype == DType::i8);
+}
+
+TEST_CASE("precision: a target without 16-bit tensors refuses every such node by name") {
+  IntegerizeOptions options;
+  options.precision = {{"op:Transpose", 16}};
+  const auto refused = explain_refusals(products().graph, options);
+  REQUIRE(refused.size() == 2);
+  CHECK(refused[0].node == "Transpose");
+  CHECK(refused[0].reason.find("16") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace waveq
