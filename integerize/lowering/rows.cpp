@@ -101,9 +101,8 @@ void lower_layer_norm(Lowering& to, const Node& node) {
   if (epsilon > 4 * a.quant.scale * a.quant.scale)
     spdlog::warn("{}: its epsilon {:.3g} is above a squared step of its input ({:.3g})", node.name,
                  epsilon, a.quant.scale * a.quant.scale);
-  const double wanted = choose_params(to.range(y, Signedness::signed_),
-                                      {to.options().activation_levels, Signedness::signed_})
-                            .scale;
+  const QuantSpec levels{to.options().activation_levels, Signedness::signed_};
+  const double wanted = choose_params(to.range(y, levels), levels).scale;
   const Interval reach = to.bounds().of(a.id).hull();
   const LayerNormParameters p =
       choose_layer_norm(gain, bias, reach.lo, reach.hi, wanted, kUsualDeviation);
