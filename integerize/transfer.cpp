@@ -169,6 +169,15 @@ Bounds hardswish_bounds(const TransferContext& ctx) {
   return Bounds::all(out);
 }
 
+Bounds padded(const TransferContext& ctx) {
+  Interval out = ctx.input(0).hull();
+  if (ctx.node.attrs.get_string("mode", "constant") != "constant") return Bounds::all(out);
+  const auto value = static_cast<std::int64_t>(ctx.node.attrs.get_float("value", 0.0));
+  Interval fill{value, value};
+  if (ctx.node.inputs.size() > 2 && ctx.node.inputs[2].valid()) fill = ctx.input(2).hull();
+  return Bounds::all({std::min(out.lo, fill.lo), std::max(out.hi, fill.hi)});
+}
+
 /// Entries that the interval selects.
 Bounds table_bounds(const TransferContext& ctx) {
   const Tensor* table = ctx.constant(1);
@@ -370,7 +379,7 @@ Bounds transfer(const TransferContext& ctx) {
       {"iLayerNorm", layer_norm_bounds},
       {"iRMSNorm", rms_norm_bounds},
       {"iNoNorm", no_norm_bounds},
-      {"Pad", [](const TransferContext& c) { return Bounds::all(with_zero(c.input(0).hull())); }},
+      {"Pad", padded},
       {"Concat", [](const TransferContext& c) { return Bounds::all(each_of(c, 0, hull)); }},
       {"Table", table_bounds},
   };

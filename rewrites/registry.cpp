@@ -4,20 +4,23 @@
 //   - No node with constant inputs only (except results too large to store), no Shape, no Identity,
 //     Dropout, or other node that hands its input through, no two nodes that compute the same.
 //   - Parameters are attributes, not inputs: axes of reductions (non-negative, ascending, all
-//     spelled out, keepdims 0 or 1), bounds of Slice and Clip, pads and fill of Pad, sizes of Split.
+//     spelled out, keepdims 0 or 1), bounds of Slice and Clip, pads and fill of Pad, sizes of
+//     Split.
 //   - One operator changes shapes: Reshape, whose target is a constant without 0 and -1. No Reshape
 //     behind a Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
 //   - Constants stand on the right of Add and Mul. No subtraction of and division by a constant, no
 //     product with a reciprocal; constants that are added or multiplied in a row are one.
-//   - Conv, ConvTranspose and Gemm carry their bias; gains and offsets in front and behind are in
+//   - Conv and Gemm carry their bias, a ConvTranspose is a Conv and its interleaving; gains and
+//   offsets in front and behind are in
 //     the weights, BatchNormalization among them. A BatchNormalization that could not go anywhere
 //     is x*g + s with g, s of shape [C,1,...]. MatMul with constant weights in two dimensions and a
 //     bias is a Gemm; in more, MatMul + Add.
 //   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
 //     feeds them.
 //   - Softmax runs along the last axis.
-//   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu; global
-//     pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
+//   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu, every
+//     other Clip with a lower end starts at 0; HardSigmoid, HardSwish, LeakyRelu and PRelu are made
+//     of Clip and Relu; global pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
 // What stays: Gemm's transA, transB, alpha; asymmetric pads; MatMul of two activations and the
 // scalars around it.
 
@@ -45,6 +48,8 @@ const std::vector<Rule>& all_rules() {
       rules::replace_sum(),
       rules::order_constant_operand(),
       rules::fold_relu_clip(),
+      rules::replace_hard_swish_with_mul(),
+      rules::replace_hard_sigmoid_with_clip(),
       rules::eliminate_duplicates(),
       // Several nodes that are one.
       rules::fuse_gelu_erf(),
@@ -62,6 +67,8 @@ const std::vector<Rule>& all_rules() {
       rules::fuse_matmul_add(),
       rules::fuse_mul_reciprocal(),
       rules::fuse_bias_into_linear(),
+      rules::replace_leaky_relu_with_relu(),
+      rules::replace_clip_with_clip_at_zero(),
       // Arithmetic into weights, operators to better places.
       rules::replace_split(),
       rules::hoist_slice_above_product(),
@@ -78,6 +85,7 @@ const std::vector<Rule>& all_rules() {
       rules::hoist_scalar_above_movement(),
       rules::fold_scale_into_next_linear(),
       rules::merge_matmul_rows(),
+      rules::replace_conv_transpose_with_conv(),
   };
   return rules;
 }

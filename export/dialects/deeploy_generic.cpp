@@ -179,6 +179,11 @@ void check_slice(const Check& c) {
                 fmt::format("{} = {} is outside 0..255", name, v));
 }
 
+void check_gather(const Check& c) {
+  c.require(c.graph.is_constant(c.node.inputs[1]) && element_count(c.shape(1)) == 1,
+            "gather_indices", "takes one constant index");
+}
+
 void nothing(const Check&) {}
 
 struct Row {
@@ -194,13 +199,13 @@ const std::map<std::string, Row, std::less<>>& rows() {
        {"1-D, 2-D; group 1 or depthwise; dilation 1; no bias; total padding other than 1",
         check_conv}},
       {"Flatten", {"moves data", nothing}},
-      {"Gather", {"one constant index", nothing}},
+      {"Gather", {"one constant index", check_gather}},
       {"Gemm", {"int8 weights, int32 bias, alpha = beta = 1, one row", check_gemm}},
       {"IntegerDiv", {"int32 [..., M, d] / [..., M, 1]; Delta*eta < 2^31", check_division}},
       {"MatMul", {"8-bit x 8-bit -> int32, equal leading axes", check_matmul}},
       {"MaxPool", {"no pads, no ceil_mode", check_max_pool}},
       {"Mul", {"8-bit x 8-bit -> int32", nothing}},
-      {"Pad", {"constant 0", nothing}},
+      {"Pad", {"a constant, in space; equal amounts above and below", nothing}},
       {"RequantShift",
        {"scalar, or per channel right behind Conv and Gemm; add = q*mul, |q| < 500|mul|, |add| <= "
         "2^24, |mul| < div",

@@ -14,7 +14,7 @@ const std::vector<TargetProfile>& targets() {
 }
 
 TargetAbilities TargetProfile::abilities() const {
-  TargetAbilities a{.name = name, .operators = {}, .int16 = {}};
+  TargetAbilities a{.name = name, .operators = {}, .int16 = {}, .general_conv = general_conv};
   for (const TargetOperator& op : operators) a.operators.insert(op.op);
   a.int16.insert(int16_operators.begin(), int16_operators.end());
   return a;

@@ -78,6 +78,7 @@ TargetProfile waveq_domain() {
   p.int16_operators = {"Add",     "Concat",       "Conv",      "Flatten",  "Gemm",  "MatMul",
                        "MaxPool", "Mul",          "Pad",       "Reshape",  "Slice", "Squeeze",
                        "Sub",     "RequantShift", "Transpose", "Unsqueeze"};
+  p.general_conv = true;
   p.limits = {"static shapes; tensors have the integer types they mean",
               "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip"};
   p.check = check;

@@ -93,47 +93,38 @@ Tensor without_dilations(const Tensor& w, const std::vector<std::int64_t>& dilat
   return out;
 }
 
-/// Explicit pads, begins then ends. SAME_*: the output is ceil(input / stride); the odd one goes to
-/// the named side. Source: ONNX Conv-11, auto_pad.
-std::vector<std::int64_t> explicit_pads(Lowering& to, const Node& node, const Shape& kernel,
-                                        const std::vector<std::int64_t>& strides,
-                                        const std::vector<std::int64_t>& dilations) {
-  const std::size_t spatial = kernel.size() - 2;
-  const std::string mode = node.attrs.get_string("auto_pad", "NOTSET");
-  std::vector<std::int64_t> pads(2 * spatial, 0);
-  if (mode == "NOTSET") return node.attrs.get_ints("pads", pads);
-  if (mode == "VALID") return pads;
-  for (std::size_t d = 0; d < spatial; ++d) {
-    const std::int64_t in = to.shape(node.inputs[0])[d + 2], out = to.shape(node.outputs[0])[d + 2];
-    const std::int64_t total = std::max<std::int64_t>(
-        0, (out - 1) * strides[d] + (kernel[d + 2] - 1) * dilations[d] + 1 - in);
-    pads[d] = mode == "SAME_LOWER" ? total - total / 2 : total / 2;
-    pads[d + spatial] = total - pads[d];
-  }
-  return pads;
-}
-
 }  // namespace
 
 /// Conv with constant weights [O, C/g, k...], any group, dilation and padding.
 void lower_conv(Lowering& to, const Node& node) {
   const Tensor& w = constant_operand(to, node, 1, "weight");
   const std::size_t spatial = w.shape().size() - 2;
-  const auto dilations = node.attrs.get_ints("dilations", std::vector<std::int64_t>(spatial, 1));
-  const auto strides = node.attrs.get_ints("strides", std::vector<std::int64_t>(spatial, 1));
+  const auto axes = window_axes(to, node, Shape(w.shape().begin() + 2, w.shape().end()));
+  std::vector<std::int64_t> dilations, strides, pads;
+  for (const WindowAxis& a : axes) {
+    dilations.push_back(a.dilation);
+    strides.push_back(a.stride);
+    pads.push_back(a.begin);
+  }
+  for (const WindowAxis& a : axes) pads.push_back(a.end);
   const std::int64_t group = node.attrs.get_int("group", 1);
   auto linear = deferred(to, node, node.inputs[0]);
-  const bool has_kernel = group == 1 || (w.shape()[0] == group && w.shape()[1] == 1);
+  const bool general = to.options().target.general_conv;
+  const bool has_kernel = general || group == 1 || (w.shape()[0] == group && w.shape()[1] == 1);
   linear->weights = has_kernel ? w : without_groups(w, group);
-  if (std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
+  if (!general && std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; })) {
     linear->weights = without_dilations(linear->weights, dilations);
+    dilations.assign(spatial, 1);
+  }
+  linear->x = padded_for_conv(to, {linear->x, to.out().value(linear->x).quant.value()}, pads,
+                              linear->name + "_padded");
   linear->bias = optional_bias(to, node, 2, linear->channels());
   const Shape& shape = linear->weights.shape();
   Attrs attrs;
-  attrs.set("dilations", std::vector<std::int64_t>(spatial, 1));
+  attrs.set("dilations", dilations);
   attrs.set("group", has_kernel ? group : 1);
   attrs.set("kernel_shape", std::vector<std::int64_t>(shape.begin() + 2, shape.end()));
-  attrs.set("pads", explicit_pads(to, node, w.shape(), strides, dilations));
+  attrs.set("pads", pads);
   attrs.set("strides", strides);
   linear->attrs = std::move(attrs);
   define(to, node, std::move(linear));

@@ -182,45 +182,24 @@ void lower_concat(Lowering& to, const Node& node) {
   to.define(y, out);
 }
 
-void lower_max_pool(Lowering& to, const Node& node) {
-  const auto pads = node.attrs.get_ints("pads", {});
-  const std::string auto_pad = node.attrs.get_string("auto_pad", "NOTSET");
-  if (auto_pad != "NOTSET" && auto_pad != "VALID")
-    to.refuse("auto_pad was not resolved to explicit pads; run the rewrites first");
-  if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; }))
-    to.refuse("padded MaxPool: the target pads with zero, not with the smallest value");
-  const auto dilations = node.attrs.get_ints("dilations", {});
-  if (node.attrs.get_int("ceil_mode", 0) != 0 ||
-      std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
-    to.refuse("ceil_mode and dilations have no integer kernel");
-  const Activation x = to.activation(node.inputs[0], to.width("MaxPool"));
-  const std::size_t spatial = to.shape(node.inputs[0]).size() - 2;
-  Attrs attrs;
-  attrs.set("ceil_mode", std::int64_t{0});
-  attrs.set("kernel_shape", node.attrs.require_ints("kernel_shape"));
-  attrs.set("pads", std::vector<std::int64_t>(2 * spatial, 0));
-  attrs.set("strides", node.attrs.get_ints("strides", std::vector<std::int64_t>(spatial, 1)));
-  const ValueId y = node.outputs.front();
-  const Activation pooled{to.emit("MaxPool", to.name_for(y), {x.id}, attrs), x.quant};
-  to.out().set_quant(pooled.id, x.quant);
-  to.define(y, pooled);
-}
-
-/// Zero padding: the zero point is 0, so the integer padding value is 0 too.
+/// Padding with a constant: its code fills. Exact where it is a multiple of the scale, as 0 is.
 void lower_pad(Lowering& to, const Node& node) {
   if (node.attrs.get_string("mode", "constant") != "constant")
     to.refuse("only constant padding has an integer kernel");
-  if (node.attrs.get_float("value", 0.0) != 0.0 || node.inputs.size() > 1)
-    to.refuse("padding with a value other than a constant 0 has no integer kernel");
+  if (node.inputs.size() > 1)
+    to.refuse("its amounts or its fill were not brought into the node; run the rewrites first");
+  const double fill = node.attrs.get_float("value", 0.0);
   const Activation x = to.activation(node.inputs[0], to.width("Pad"));
-  Attrs attrs;
-  attrs.set("mode", std::string("constant"));
-  attrs.set("pads", node.attrs.require_ints("pads"));
-  attrs.set("value", 0.0);
+  const double code = std::round(fill / x.quant.scale) + static_cast<double>(x.quant.zero_point);
+  if (!(code >= static_cast<double>(x.quant.lo()) && code <= static_cast<double>(x.quant.hi())))
+    to.refuse(fmt::format("pads with {:g}, which the tensor's {} levels of {:.3g} do not reach",
+                          fill, x.quant.n_levels, x.quant.scale));
+  const std::size_t rank = to.shape(node.inputs[0]).size();
+  const auto pads = node.attrs.require_ints("pads");
+  if (pads.size() != 2 * rank || std::ranges::any_of(pads, [](std::int64_t p) { return p < 0; }))
+    to.refuse("it crops; only padding outward has an integer kernel");
   const ValueId y = node.outputs.front();
-  const Activation padded{to.emit("Pad", to.name_for(y), {x.id}, attrs), x.quant};
-  to.out().set_quant(padded.id, x.quant);
-  to.define(y, padded);
+  define_moved(to, y, pad(to, x, pads, static_cast<std::int64_t>(code), to.name_for(y)), x.quant);
 }
 
 }  // namespace waveq

@@ -61,37 +61,4 @@ void lower_reduce(Lowering& to, const Node& node) {
   to.define(y, out);
 }
 
-/// Windows without padding: a depthwise convolution with ones; its requant divides by the window.
-void lower_average_pool(Lowering& to, const Node& node) {
-  const auto pads = node.attrs.get_ints("pads", {});
-  if (std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; }))
-    to.refuse("padded AveragePool has no integer form");
-  const auto dilations = node.attrs.get_ints("dilations", {});
-  if (node.attrs.get_int("ceil_mode", 0) != 0 ||
-      node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET" ||
-      std::ranges::any_of(dilations, [](std::int64_t d) { return d != 1; }))
-    to.refuse("ceil_mode, auto_pad and dilations have no integer form");
-  const Shape& shape = to.shape(node.inputs[0]);
-  const std::vector<std::int64_t> kernel = node.attrs.require_ints("kernel_shape");
-  const Activation x = to.activation(node.inputs[0], to.width("Conv"));
-  Shape w_shape{shape[1], 1};
-  w_shape.insert(w_shape.end(), kernel.begin(), kernel.end());
-  const std::int64_t window = element_count(kernel);
-  const ValueId y = node.outputs.front();
-  const ValueId ones = to.out().add_constant(
-      to.name_for(y, "_ones"),
-      Tensor::from<std::int8_t>(
-          w_shape, std::vector<std::int8_t>(static_cast<std::size_t>(element_count(w_shape)), 1)));
-  Attrs attrs;
-  attrs.set("dilations", std::vector<std::int64_t>(kernel.size(), 1));
-  attrs.set("group", shape[1]);
-  attrs.set("kernel_shape", kernel);
-  attrs.set("pads", std::vector<std::int64_t>(2 * kernel.size(), 0));
-  attrs.set("strides", node.attrs.get_ints("strides", std::vector<std::int64_t>(kernel.size(), 1)));
-  Quantity q;
-  q.id = to.emit("Conv", to.name_for(y, "_acc"), {x.id, ones}, attrs);
-  q.scale = {x.quant.scale / static_cast<double>(window)};
-  to.define(y, std::move(q));
-}
-
 }  // namespace waveq

@@ -12,8 +12,10 @@ const std::vector<LoweringRule>& all_lowerings() {
         "a*s_a + b*s_b: both 8-bit at one scale, Add, requant; + constant: the requant's add",
         "Deeploy Add; deeploy-dialect.md 6.7, 13.8"},
        lower_add},
-      {{"AveragePool", "sum over the window as a depthwise Conv of ones, requant by 1/window",
-        "integer-approximations.md 4"},
+      {{"AveragePool",
+        "sum over the window as a depthwise Conv of ones, requant by 1/window; borders that divide "
+        "by less: a factor for each position",
+        "integer-approximations.md 4; ONNX AveragePool-19"},
        lower_average_pool},
       {{"Clip", "[0, c]: unsigned requant that saturates at c", "deeploy-dialect.md 5"},
        lower_clip},
@@ -35,6 +37,7 @@ const std::vector<LoweringRule>& all_lowerings() {
       {{"Gemm", "int8 weights per output, int32 bias, int32 accumulator",
         "Deeploy Gemm; deeploy-dialect.md 6.2"},
        lower_gemm},
+      {{"GlobalMaxPool", "MaxPool over the map", "ONNX GlobalMaxPool"}, lower_global_max_pool},
       {{"LayerNormalization",
         "iLayerNorm with full-precision weights, rounding, gain against the floored root; no row "
         "can leave int8",
@@ -43,11 +46,13 @@ const std::vector<LoweringRule>& all_lowerings() {
       {{"MatMul", "int8 x int8 -> int32; constant weights as for Gemm",
         "Deeploy MatMul; deeploy-dialect.md 6.2"},
        lower_matmul},
-      {{"MaxPool", "on integers, the scale kept", "Deeploy MaxPool"}, lower_max_pool},
+      {{"MaxPool", "on integers, the scale kept; padding is the lowest code",
+        "Deeploy MaxPool; deeploy-dialect.md T16"},
+       lower_max_pool},
       {{"Mul", "by a constant: the scale; of activations: int32 product, requant",
         "Deeploy Mul; deeploy-dialect.md 6.7"},
        lower_mul},
-      {{"Pad", "with zero, on integers", "Deeploy Pad"}, lower_pad},
+      {{"Pad", "with a code, on integers", "Deeploy Pad"}, lower_pad},
       {{"ReduceMean", "MatMul with a column of ones, requant by 1/N to a scale of its own",
         "waveformer-accuracy.md 2"},
        lower_reduce},
@@ -55,6 +60,8 @@ const std::vector<LoweringRule>& all_lowerings() {
        lower_reduce},
       {{"Relu", "the lower clip of an unsigned requant", "deeploy-dialect.md 5"}, lower_relu},
       {{"Reshape", "moves integers", "ONNX Reshape"}, lower_movement},
+      {{"Resize", "nearest: repeats and picks integers", "ONNX Resize-10, 11, 13, 18, 19"},
+       lower_resize},
       {{"Slice", "moves integers", "ONNX Slice"}, lower_movement},
       {{"Softmax", "iSoftmax with searched constants (octaves of ln 2), or ITAMax",
         "I-BERT i-exp; Deeploy Softmax_s8.c; integer-approximations.md 6"},
@@ -64,6 +71,7 @@ const std::vector<LoweringRule>& all_lowerings() {
       {{"Sub", "as Add with the second operand negated", "Deeploy Sub"}, lower_sub},
       {{"Transpose", "moves integers", "ONNX Transpose"}, lower_movement},
       {{"Unsqueeze", "moves integers", "ONNX Unsqueeze"}, lower_movement},
+      {{"Upsample", "nearest: repeats and picks integers", "ONNX Upsample-7, 9"}, lower_resize},
   };
   return rules;
 }

@@ -20,20 +20,43 @@ void lower_gelu(Lowering& to, const Node& node);
 void lower_div(Lowering& to, const Node& node);
 // reduction.cpp
 void lower_reduce(Lowering& to, const Node& node);
+// pooling.cpp
+void lower_max_pool(Lowering& to, const Node& node);
+void lower_global_max_pool(Lowering& to, const Node& node);
 void lower_average_pool(Lowering& to, const Node& node);
 // rows.cpp
 void lower_softmax(Lowering& to, const Node& node);
 void lower_layer_norm(Lowering& to, const Node& node);
+// resize.cpp
+void lower_resize(Lowering& to, const Node& node);
 // movement.cpp
 void lower_movement(Lowering& to, const Node& node);
 void lower_gather(Lowering& to, const Node& node);
 void lower_split(Lowering& to, const Node& node);
 void lower_concat(Lowering& to, const Node& node);
-void lower_max_pool(Lowering& to, const Node& node);
 void lower_pad(Lowering& to, const Node& node);
 
 // tables.cpp
 void lower_table(Lowering& to, ValueId x, ValueId y);
+
+/// One spatial axis of a convolution or pool: output o reads in[o*stride - begin + k*dilation], k <
+/// kernel.
+struct WindowAxis {
+  std::int64_t in = 0, out = 0, kernel = 1, stride = 1, dilation = 1, begin = 0, end = 0;
+  /// Positions from the start of the first window to the end of the last.
+  std::int64_t read() const { return (out - 1) * stride + (kernel - 1) * dilation + 1; }
+};
+// spatial.cpp
+/// The axes of a node with these kernel sizes, auto_pad resolved. Source: ONNX Conv-11, auto_pad.
+std::vector<WindowAxis> window_axes(Lowering& to, const Node& node, const Shape& kernel);
+/// x padded with a code; `pads` has all begins, then all ends. Any axis, any amounts: where the
+/// consumer has no kernel for them, as 1-D padding between reshapes.
+ValueId pad(Lowering& to, const Activation& x, const std::vector<std::int64_t>& pads,
+            std::int64_t code, const std::string& name);
+/// x for a Conv with these pads: as it is, or, where the consumer's Conv does not take them (ends
+/// that differ in two dimensions, a single padded element), padded by itself, and `pads` become 0.
+ValueId padded_for_conv(Lowering& to, const Activation& x, std::vector<std::int64_t>& pads,
+                        const std::string& name);
 
 /// A constant operand as one number, or one per index of axis 1 of a tensor of `shape`; nothing for
 /// any other shape.

@@ -109,6 +109,13 @@ bool is_movement(const std::string& op) {
          op == "Unsqueeze";
 }
 
+ValueId clip(Patch& patch, ValueId x, double lo, double hi) {
+  Attrs attrs;
+  attrs.set("min", lo);
+  attrs.set("max", hi);
+  return patch.node("Clip", {x}, attrs);
+}
+
 ValueId mean_behind_channels(Patch& patch, ValueId x, std::size_t rank) {
   std::vector<std::int64_t> axes(rank - 2);
   std::iota(axes.begin(), axes.end(), 2);

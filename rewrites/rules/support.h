@@ -54,6 +54,9 @@ std::vector<std::int64_t> sorted_axes(std::vector<std::int64_t> axes, std::size_
 /// any.
 bool is_movement(const std::string& op);
 
+/// Clip(x, lo, hi) with its bounds as attributes.
+ValueId clip(Patch& patch, ValueId x, double lo, double hi);
+
 /// ReduceMean of x [N,C,...] of this rank over all axes behind the channels, keepdims 1.
 ValueId mean_behind_channels(Patch& patch, ValueId x, std::size_t rank);
 

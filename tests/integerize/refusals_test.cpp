@@ -93,13 +93,12 @@ TEST_CASE("refusals: divisions") {
 }
 
 TEST_CASE("refusals: pools, movement and unknown operators") {
-  check_refused([](FloatNet& n) { return n.op("MaxPool", {x3(n)}, attributes({kWindow, {"pads", Ints{1, 0}}})); }, "padded MaxPool");
-  check_refused([](FloatNet& n) { return n.op("MaxPool", {x3(n)}, attributes({kWindow, {"auto_pad", std::string("SAME_UPPER")}})); }, "auto_pad");
-  check_refused([](FloatNet& n) { return n.op("MaxPool", {x3(n)}, attributes({kWindow, {"ceil_mode", std::int64_t{1}}})); }, "ceil_mode");
-  check_refused([](FloatNet& n) { return n.op("AveragePool", {x3(n)}, attributes({kWindow, {"pads", Ints{1, 0}}})); }, "padded AveragePool");
-  check_refused([](FloatNet& n) { return n.op("AveragePool", {x3(n)}, attributes({kWindow, {"ceil_mode", std::int64_t{1}}})); }, "ceil_mode");
+  check_refused([](FloatNet& n) { return n.op("MaxPool", {x3(n)}, attributes({kWindow, {"dilations", Ints{2}}})); }, "dilations");
+  check_refused([](FloatNet& n) { return n.op("AveragePool", {x3(n)}, attributes({{"kernel_shape", Ints{10}}, {"pads", Ints{9, 9}}})); }, "less than an eighth");
   check_refused([](FloatNet& n) { n.graph.opset = 10; return n.op("Pad", {x3(n)}, attributes({{"pads", Ints{0, 0, 1, 0, 0, 1}}, {"mode", std::string("reflect")}})); }, "only constant padding");
-  check_refused([](FloatNet& n) { n.graph.opset = 10; return n.op("Pad", {x3(n)}, attributes({{"pads", Ints{0, 0, 1, 0, 0, 1}}, {"value", 2.0}})); }, "other than a constant 0");
+  check_refused([](FloatNet& n) { n.graph.opset = 10; return n.op("Pad", {x3(n)}, attributes({{"pads", Ints{0, 0, 1, 0, 0, 1}}, {"value", 2.0}})); }, "levels of");
+  check_refused([](FloatNet& n) { n.graph.opset = 10; return n.op("Pad", {x3(n)}, attributes({{"pads", Ints{0, 0, 1, 0, 0, -1}}})); }, "crops");
+  check_refused([](FloatNet& n) { return n.op("Resize", {x3(n), ValueId{}, n.floats({3}, {1, 1, 2})}, attributes({{"mode", std::string("linear")}})); }, "interpolation");
   check_refused([](FloatNet& n) { return n.op("LogSoftmax", {x3(n)}); }, "no integer form for this operator yet");
   check_refused([](FloatNet& n) { return n.op("Softmax", {x3(n)}, attributes({{"axis", std::int64_t{1}}})); }, "last axis; run the rewrites");
 }

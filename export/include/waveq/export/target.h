@@ -53,6 +53,7 @@ struct TargetProfile {
   std::vector<ArithmeticRule> arithmetic;
   /// Operators that read 16-bit operands; RequantShift: that writes them.
   std::vector<std::string> int16_operators;
+  bool general_conv = false;        ///< Conv takes any group and dilation
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);

@@ -19,6 +19,7 @@ struct TargetAbilities {
   std::set<std::string, std::less<>> operators;  ///< of the integer dialect
   /// Operators that read 16-bit operands. RequantShift: it writes 16-bit tensors.
   std::set<std::string, std::less<>> int16;
+  bool general_conv = false;  ///< Conv takes any group and dilation
 };
 
 /// Choices that shape the integer network.
