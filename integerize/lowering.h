@@ -100,6 +100,7 @@ class Lowering {
   double signed_scale(ValueId value, Width width = Width::bits8);
   /// The width of the tensor that a reader of this width gets.
   Width carried(ValueId value, Width reader) const;
+  bool is_wide(ValueId value) const { return wide_.contains(value); }  ///< given 16 bits
   /// What a tensor of the value's own precision means that a rule emits by itself.
   QuantParams wanted(ValueId value, Signedness signedness = Signedness::automatic) const;
   Range range(ValueId value, const QuantSpec& levels) const;

@@ -90,6 +90,25 @@ NodeBound check_mean(const TransferContext& ctx) {
   return fits_int32(std::max(magnitude(sum), magnitude(rounded)));
 }
 
+/// iGRU, iLSTM: the sums of both products; what follows saturates.
+NodeBound check_recurrent(const TransferContext& ctx) {
+  const auto bits = static_cast<int>(ctx.node.attrs.get_int("state_bits", 8));
+  const double operands[] = {magnitude(ctx.input(0).hull()), std::ldexp(1.0, bits - 1)};
+  double worst = 0;
+  for (std::size_t i : {0u, 1u}) {
+    const Tensor* weights = ctx.constant(i + 1);
+    if (!weights) return {0, false, "its weights are not constant"};
+    const std::vector<std::int64_t> q = to_int64(*weights);
+    const auto columns = static_cast<std::size_t>(weights->shape()[1]);
+    for (std::size_t row = 0; columns > 0 && row + columns <= q.size(); row += columns) {
+      double sum = 0;
+      for (std::size_t k = 0; k < columns; ++k) sum += std::abs(static_cast<double>(q[row + k]));
+      worst = std::max(worst, sum * operands[i]);
+    }
+  }
+  return fits_int32(worst);
+}
+
 }  // namespace
 
 NodeBound fits_int32(double worst) {
@@ -116,6 +135,16 @@ NodeBound check_node(const TransferContext& ctx) {
     double most = 0;
     for (std::size_t i = 0; i < ctx.node.inputs.size(); ++i) most += magnitude(ctx.input(i).hull());
     return fits_int32(most);
+}
+
+  if (op == "iGRU" || op == "iLSTM") return check_recurrent(ctx);
+  if (op == "Conv" || op == "Gemm" || op == "MatMul") {
+    const AccumulatorBounds acc = accumulator_bounds(ctx);
+    return fits_int32(std::max(acc.prefix, magnitude(acc.value.hull())));
+  }
+  if (op == "IntegerMean" || op == "ReduceMean") {
+    const auto n = static_cast<double>(reduced_count(ctx));
+    return fits_int32(magnitude(ctx.input(0).hull()) * n + n / 2);
   }
   if (op == "iHardswish") return check_hardswish(ctx);
   if (op == "Conv" || op == "Gemm" || op == "MatMul")

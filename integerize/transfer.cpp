@@ -382,6 +382,8 @@ Bounds transfer(const TransferContext& ctx) {
       {"Pad", padded},
       {"Concat", [](const TransferContext& c) { return Bounds::all(each_of(c, 0, hull)); }},
       {"Table", table_bounds},
+      {"iGRU", range_of_type},
+      {"iLSTM", range_of_type},
   };
   if (const auto it = table.find(ctx.node.op); it != table.end()) return it->second(ctx);
   if (const OpDef* op = find_op(ctx.node.op); op && op->moves_data) return moved(ctx);

@@ -67,6 +67,7 @@ const std::vector<Rule>& all_rules() {
       rules::fuse_matmul_add(),
       rules::fuse_mul_reciprocal(),
       rules::fuse_bias_into_linear(),
+      rules::factor_common_operand(),
       rules::replace_leaky_relu_with_relu(),
       rules::replace_clip_with_clip_at_zero(),
       // Arithmetic into weights, operators to better places.

@@ -14,7 +14,10 @@ const std::vector<TargetProfile>& targets() {
 }
 
 TargetAbilities TargetProfile::abilities() const {
-  TargetAbilities a{.name = name, .operators = {}, .int16 = {}, .general_conv = general_conv};
+  TargetAbilities a;
+  a.name = name;
+  a.general_conv = general_conv;
+  a.requant_per_channel = requant_per_channel;
   for (const TargetOperator& op : operators) a.operators.insert(op.op);
   a.int16.insert(int16_operators.begin(), int16_operators.end());
   return a;

@@ -36,6 +36,8 @@ const std::vector<TargetOperator>& rows() {
       {"Unsqueeze", "moves data"},
       {"ITAMax", "int8 -> uint8"},
       {"iGELU", "int8 -> int32"},
+      {"iGRU", "int8 weights, 16-bit gates and state, one direction"},
+      {"iLSTM", "int8 weights, 16-bit gates, cell and state, one direction"},
       {"iLayerNorm", "int8 -> int8, proven not to wrap"},
       {"iSoftmax", "int8 -> uint8"},
   };
@@ -75,10 +77,11 @@ TargetProfile waveq_domain() {
   p.opset = 13;
   p.dialect_domain = "waveq";
   p.operators = rows();
-  p.int16_operators = {"Add",     "Concat",       "Conv",      "Flatten",  "Gemm",  "MatMul",
-                       "MaxPool", "Mul",          "Pad",       "Reshape",  "Slice", "Squeeze",
-                       "Sub",     "RequantShift", "Transpose", "Unsqueeze"};
+  p.int16_operators = {"Add",     "Concat",       "Conv",      "Flatten",   "Gemm",  "MatMul",
+                       "MaxPool", "Mul",          "Pad",       "Reshape",   "Slice", "Squeeze",
+                       "Sub",     "RequantShift", "Transpose", "Unsqueeze", "iGRU",  "iLSTM"};
   p.general_conv = true;
+  p.requant_per_channel = true;
   p.limits = {"static shapes; tensors have the integer types they mean",
               "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip"};
   p.check = check;

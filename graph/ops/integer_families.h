@@ -12,5 +12,6 @@ std::vector<OpDef> integer_softmax_ops();
 std::vector<OpDef> integer_activation_ops();
 std::vector<OpDef> integer_norm_ops();
 std::vector<OpDef> integer_table_ops();
+std::vector<OpDef> integer_recurrent_ops();
 
 }  // namespace waveq

@@ -61,8 +61,13 @@ bool add_to_bias(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sig
   return true;
 }
 
-/// The bare accumulator of a linear node, where a requant may differ by channel.
-bool is_linear_accumulator(const Quantity& q) { return q.linear && !q.relu && q.upper == 0; }
+/// An accumulator behind which a requant may differ by channel: of a linear node, or any int32
+/// tensor where the target allows.
+bool takes_channels(Lowering& to, const Quantity& q) {
+  if (q.relu || q.upper > 0) return false;
+  if (q.linear) return true;
+  return to.options().target.requant_per_channel && to.out().value(q.id).type.dtype == DType::i32;
+}
 
 bool is_behind(Lowering& to, const Quantity& q, const char* op) {
   const NodeId producer = to.out().value(q.id).producer;
@@ -98,7 +103,7 @@ void add_constant(Lowering& to, ValueId x, ValueId y, const Tensor& c, double si
   auto term = per_channel_constant(c, to.shape(x));
   // Requants with a value per channel run right behind Conv and Gemm only
   // (deeploy-dialect.md 13.5), and those behind iGELU take no add (T5).
-  if (term && (term->size() == 1 || is_linear_accumulator(to.quantity(x)))) {
+  if (term && (term->size() == 1 || takes_channels(to, to.quantity(x)))) {
     for (double& t : *term) t *= sign;
     Quantity q = to.accumulator(x);
     q.linear.reset();
@@ -199,7 +204,7 @@ void lower_mul(Lowering& to, const Node& node) {
       to.refuse("its constant is neither one number nor one per channel");
     if (std::ranges::any_of(*factor, [](double f) { return !std::isfinite(f); }))
       to.refuse("its constant holds a non-finite number");
-    if (factor->size() > 1 && !is_linear_accumulator(to.quantity(x)))
+    if (factor->size() > 1 && !takes_channels(to, to.quantity(x)))
       return scale_channels(to, x, y, *factor);
     if (std::ranges::any_of(*factor, [](double f) { return f == 0; }))
       to.refuse("its constant holds a zero");

@@ -116,8 +116,9 @@ void lower_conv(Lowering& to, const Node& node) {
     linear->weights = without_dilations(linear->weights, dilations);
     dilations.assign(spatial, 1);
   }
-  linear->x = padded_for_conv(to, {linear->x, to.out().value(linear->x).quant.value()}, pads,
-                              linear->name + "_padded");
+  linear->x =
+      padded_for_conv(to, {linear->x, to.out().value(linear->x).quant.value_or(QuantParams{})},
+                      pads, linear->name + "_padded");
   linear->bias = optional_bias(to, node, 2, linear->channels());
   const Shape& shape = linear->weights.shape();
   Attrs attrs;

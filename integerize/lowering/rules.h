@@ -29,6 +29,8 @@ void lower_softmax(Lowering& to, const Node& node);
 void lower_layer_norm(Lowering& to, const Node& node);
 // resize.cpp
 void lower_resize(Lowering& to, const Node& node);
+// recurrent.cpp
+void lower_recurrent(Lowering& to, const Node& node);
 // movement.cpp
 void lower_movement(Lowering& to, const Node& node);
 void lower_gather(Lowering& to, const Node& node);

@@ -11,16 +11,6 @@ namespace waveq::rules {
 
 namespace {
 
-bool moves(const Graph& graph, const Node& node) {
-  if (node.inputs.empty()) return false;
-  if (is_movement(node.op)) return true;
-  return node.op == "Resize" && node.attrs.get_string("mode", "nearest") == "nearest" &&
-         node.attrs.get_string("coordinate_transformation_mode", "half_pixel") !=
-             "tf_crop_and_resize" &&
-         element_count(shape_of(graph, node.outputs[0])) >=
-             element_count(shape_of(graph, node.inputs[0]));
-}
-
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
   const Node root = m.root();
@@ -29,7 +19,7 @@ Outcome apply(const Match& m, Patch& patch) {
   for (std::size_t i = 1; i < root.inputs.size(); ++i)
     if (root.inputs[i].valid() && !scalar_of(graph, root.inputs[i])) return NoMatch{};
   const Node* producer = producer_of(graph, root.inputs[0]);
-  if (!producer || producer->outputs[0] != root.inputs[0] || !moves(graph, *producer))
+  if (!producer || producer->outputs[0] != root.inputs[0] || !repeats_or_moves(graph, *producer))
     return NoMatch{};
   const Node move = *producer;
   const NodeId move_id = graph.value(root.inputs[0]).producer;

@@ -18,7 +18,7 @@ Outcome apply(const Match& m, Patch& patch) {
     const ValueId moved = root.inputs[side];
     const auto number = scalar_of(graph, root.inputs[1 - side]);
     const Node* producer = producer_of(graph, moved);
-    if (!number || !producer || !is_movement(producer->op) || producer->inputs.empty()) continue;
+    if (!number || !producer || !repeats_or_moves(graph, *producer)) continue;
     const Node move = *producer;
     const NodeId move_id = graph.value(moved).producer;
     if (graph.is_constant(move.inputs[0]) ||

@@ -8,6 +8,7 @@ namespace waveq::rules {
 Rule clamp_softmax_mask();
 Rule eliminate_duplicates();
 Rule eliminate_identity();
+Rule factor_common_operand();
 Rule fold_add_chain();
 Rule fold_affine_into_layer_norm();
 Rule fold_batch_norm();

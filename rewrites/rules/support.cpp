@@ -109,6 +109,17 @@ bool is_movement(const std::string& op) {
          op == "Unsqueeze";
 }
 
+bool repeats_or_moves(const Graph& graph, const Node& node) {
+  if (node.inputs.empty()) return false;
+  if (is_movement(node.op)) return true;
+  return (node.op == "Resize" || node.op == "Upsample") &&
+         node.attrs.get_string("mode", "nearest") == "nearest" &&
+         node.attrs.get_string("coordinate_transformation_mode", "half_pixel") !=
+             "tf_crop_and_resize" &&
+         element_count(shape_of(graph, node.outputs[0])) >=
+             element_count(shape_of(graph, node.inputs[0]));
+}
+
 ValueId clip(Patch& patch, ValueId x, double lo, double hi) {
   Attrs attrs;
   attrs.set("min", lo);

@@ -53,6 +53,9 @@ std::vector<std::int64_t> sorted_axes(std::vector<std::int64_t> axes, std::size_
 /// Reshape, Transpose and the like that permute or relabel elements without repeating or dropping
 /// any.
 bool is_movement(const std::string& op);
+/// A movement, or a nearest-neighbour Resize or Upsample that enlarges: what an elementwise
+/// function may go in front of, for it then sees no more elements.
+bool repeats_or_moves(const Graph& graph, const Node& node);
 
 /// Clip(x, lo, hi) with its bounds as attributes.
 ValueId clip(Patch& patch, ValueId x, double lo, double hi);

@@ -34,6 +34,42 @@ TEST_CASE("replace_hard_swish_with_mul: its gate is a clip in the end") {
   CHECK(r.text.find("Clip(") != std::string::npos);
 }
 
+TEST_CASE("factor_common_operand: a gate and a bypass, in every order of operands") {
+  for (int order = 0; order < 8; ++order) {
+    CAPTURE(order);
+    Net net;
+    const ValueId x = net.input("x", {1, 2, 4}), a = net.input("a", {1, 2, 4});
+    const ValueId c = net.scalar(0.5F);
+    const ValueId gated = order & 1 ? net.op("Mul", {x, a}) : net.op("Mul", {a, x});
+    const ValueId scaled = order & 2 ? net.op("Mul", {x, c}) : net.op("Mul", {c, x});
+    net.output(order & 4 ? net.op("Add", {gated, scaled}) : net.op("Add", {scaled, gated}));
+    CHECK(rewrite_checked(net, {"factor_common_operand"}).text == "Mul(x, Add(a, 0.5))");
+  }
+}
+
+TEST_CASE("factor_common_operand: products that others read, and different operands, stay") {
+  Net net;
+  const ValueId x = net.input("x", {1, 4}), a = net.input("a", {1, 4});
+  const ValueId gated = net.op("Mul", {x, a});
+  net.output(net.op("Add", {gated, net.op("Mul", {x, net.scalar(0.5F)})}));
+  net.output(gated);
+  net.output(net.op("Add", {net.op("Mul", {x, a}), net.op("Mul", {a, net.input("b", {1, 4})})}));
+  CHECK(rewrite_checked(net, {"factor_common_operand"}).report.applied.empty());
+}
+
+TEST_CASE("hoist_scalar_above_movement: in front of a Resize that repeats elements") {
+  Net net;
+  net.graph.opset = 13;
+  const ValueId x = net.op("Neg", {net.input("x", {1, 2, 4})});
+  const ValueId big = net.op("Resize", {x, ValueId{}, net.floats("s", {3}, {1.0F, 1.0F, 2.0F})},
+                             attrs({{"mode", std::string("nearest")},
+                                    {"coordinate_transformation_mode", std::string("asymmetric")},
+                                    {"nearest_mode", std::string("floor")}}));
+  net.output(net.op("Add", {big, net.scalar(2.0F)}));
+  const Rewritten r = rewrite_checked(net, {"hoist_scalar_above_movement"});
+  CHECK(r.text.starts_with("Resize(Add(Neg(x), 2)"));
+}
+
 TEST_CASE("replace_leaky_relu_with_relu: one slope, a slope for each channel, one at run time") {
   Net net;
   const ValueId x = net.input("x", {1, 2, 4});

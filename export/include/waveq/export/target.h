@@ -53,8 +53,9 @@ struct TargetProfile {
   std::vector<ArithmeticRule> arithmetic;
   /// Operators that read 16-bit operands; RequantShift: that writes them.
   std::vector<std::string> int16_operators;
-  bool general_conv = false;        ///< Conv takes any group and dilation
-  std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
+  bool general_conv = false;         ///< Conv takes any group and dilation
+  bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
+  std::vector<std::string> limits;   ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
   /// The integer network's file in the target's dialect. \throws Error of the ONNX writer.

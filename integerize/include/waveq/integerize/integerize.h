@@ -19,7 +19,8 @@ struct TargetAbilities {
   std::set<std::string, std::less<>> operators;  ///< of the integer dialect
   /// Operators that read 16-bit operands. RequantShift: it writes 16-bit tensors.
   std::set<std::string, std::less<>> int16;
-  bool general_conv = false;  ///< Conv takes any group and dilation
+  bool general_conv = false;         ///< Conv takes any group and dilation
+  bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
 };
 
 /// Choices that shape the integer network.

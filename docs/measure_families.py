@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Prints the README's table of network families: docs/measure_families.py [FOLDER WITH MODELS] [WAVEQ]
+
+Each trained network below is quantized by one command with default settings and evaluated on its test data. A row of FAMILIES whose files are absent is
+left out."""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# family, model, folder of the data, evaluation data, target, what stands for what has no integer operator of its own
+FAMILIES = [
+    ("DS-CNN", "dscnn_fsdd/model.onnx", "dscnn_fsdd", "test_noisy.npz", "deeploy-generic", "–"),
+    ("TinySpeech X", "tinyspeech_fsdd/model_x_bn_opset17.onnx", "tinyspeech_fsdd", "test_noisy.npz", "waveq", "sigmoid: table"),
+    ("TinySpeech Z", "tinyspeech_fsdd/model_z.onnx", "tinyspeech_fsdd", "test_noisy.npz", "waveq", "sigmoid: table"),
+    ("Waveformer, elu(x)+1", "waveformer_elu1_fsdd/model.onnx", "waveformer_kws_fsdd", "test.npz", "waveq", "elu, GELU: tables"),
+    ("GRU enhancement", "enhance_rnn_fsdd/model_gru.onnx", "enhance_rnn_fsdd", None, "waveq", "gates: 512 segments; mask: table"),
+]
+
+
+def quantize(waveq, models, model, data, evaluation, target, out):
+    command = [waveq, "quantize", models / model, "--calib", models / data / "calib.npz", "--target", target, "-o", out, "--json", "-q"]
+    if evaluation:
+        command += ["--eval", models / data / evaluation]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def figures(waveq, models, report, evaluation, model, data, out):
+    if evaluation:
+        accuracy = report["accuracy"]
+        return f"{100 * accuracy['float']:.1f} %", f"{100 * accuracy['integer']:.1f} %"
+    measured = json.loads(subprocess.run(
+        [sys.executable, ROOT / "docs/measure_enhancement.py", models / model, out, models / data / "test.npz", waveq],
+        check=True, capture_output=True).stdout)
+    return f"{measured['float_db']:.2f} dB", f"{measured['integer_db']:.2f} dB"
+
+
+def main():
+    models = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "../shared/models"
+    waveq = sys.argv[2] if len(sys.argv) > 2 else ROOT / "build/cli/waveq"
+    print("| family | model, data | target | float | integer | output SQNR | approximated |\n|---|---|---|---|---|---|---|")
+    for family, model, data, evaluation, target, approximated in FAMILIES:
+        if not (models / model).exists():
+            continue
+        with tempfile.TemporaryDirectory() as tmp:
+            out = pathlib.Path(tmp) / "folder"
+            report = quantize(waveq, models, model, data, evaluation, target, out)
+            real, integer = figures(waveq, models, report, evaluation, model, data, out)
+        print(f"| {family} | {model}, {evaluation or 'SI-SDR improvement on test.npz'} | {target} | {real} | {integer} "
+              f"| {report['output_sqnr_db']:.1f} dB | {approximated} |")
+
+
+if __name__ == "__main__":
+    main()
