@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """`waveq quantize` on the trained networks of other families: one command, proven, within the bar of each."""
 import json
+import subprocess
+import sys
 import unittest
 
 import support
@@ -39,6 +41,35 @@ class Families(support.Case):
         for evaluation in ("test.npz", "test_noisy.npz"):
             with self.subTest(evaluation):
                 self.quantize("transformer_fsdd/model.onnx", "transformer_fsdd", evaluation, drop=0.5, agreement=0.98)
+
+
+    def test_ds_cnn(self):
+        for evaluation, drop in (("test.npz", 0.5), ("test_noisy.npz", 1.0)):
+            with self.subTest(evaluation):
+                self.quantize("dscnn_fsdd/model.onnx", "dscnn_fsdd", evaluation, drop=drop, agreement=0.98)
+
+    def test_tiny_speech(self):
+        for model in ("model_x_bn_opset17.onnx", "model_z.onnx"):
+            with self.subTest(model):
+                self.quantize(f"tinyspeech_fsdd/{model}", "tinyspeech_fsdd", "test.npz", "--target", "waveq", drop=0.5, agreement=0.98,
+                              independent=False)
+
+    def test_enhancement(self):
+        """GRU with int8 weights: SI-SDR improvement within 0.5 dB, with the 8-bit copy of the state and with the state itself."""
+        folder = MODELS / "enhance_rnn_fsdd"
+        need(folder / "model_gru.onnx")
+        (self.dir / "wide.toml").write_text('[precision]\n"op:GRU" = 16\n')
+        for options in ([], ["--recipe", self.dir / "wide.toml"]):
+            with self.subTest(options=len(options)):
+                out = self.dir / "out"
+                self.run_waveq("quantize", folder / "model_gru.onnx", "--calib", folder / "calib.npz", "--target", "waveq", "-o", out, *options,
+                               timeout=300)
+                self.run_waveq("verify", out, timeout=120)
+                measured = json.loads(subprocess.run(
+                    [sys.executable, support.SOURCE / "docs/measure_enhancement.py", folder / "model_gru.onnx", out, folder / "test.npz",
+                     support.BINARY], check=True, capture_output=True).stdout)
+                print(f"enhancement, {len(options)} options: {measured}")
+                self.assertGreater(measured["integer_db"], measured["float_db"] - 0.5)
 
 
 if __name__ == "__main__":
