@@ -52,6 +52,7 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   o.per_channel_weights = r.per_channel_weights;
   o.quantizer = r.quantizer;
   o.softmax = r.softmax;
+  o.requant.max_add_per_mul = target.max_add_per_mul;
   o.requant.product_bits = static_cast<int>(r.requant_bits);
   o.requant.max_shift = static_cast<int>(r.max_shift);
   return o;

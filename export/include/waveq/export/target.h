@@ -55,6 +55,8 @@ struct TargetProfile {
   std::vector<std::string> int16_operators;
   bool general_conv = false;         ///< Conv takes any group and dilation
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
+  /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
+  std::int64_t max_add_per_mul = 500;
   std::vector<std::string> limits;   ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);

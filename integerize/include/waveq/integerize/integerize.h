@@ -21,6 +21,8 @@ struct TargetAbilities {
   std::set<std::string, std::less<>> int16;
   bool general_conv = false;         ///< Conv takes any group and dilation
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
+  /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
+  std::int64_t max_add_per_mul = 500;
 };
 
 /// Choices that shape the integer network.
