@@ -54,6 +54,7 @@ const std::vector<StandardOperator>& standard_operators() {
       {"Split", kMoves, nullptr},
       {"Squeeze", kMoves, nullptr},
       {"Sub", kWide, expand_arithmetic},
+      {"Table", "Gather by Clip(x - first)", expand_table},
       {"Tile", kMoves, nullptr},
       {"Transpose", kMoves, nullptr},
       {"TrueIntegerDiv", "Mul by the constant factor", expand_true_integer_div},
@@ -175,6 +176,12 @@ TargetProfile onnx_standard() {
   p.opset = 13;
   for (const StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
+  p.int16_operators = {"Add", "Concat",       "Flatten",  "MatMul", "Mul",
+                       "Pad", "RequantShift", "Reshape",  "Slice",  "Squeeze",
+                       "Sub", "Transpose",    "Unsqueeze"};
+  p.general_conv = true;
+  p.requant_per_channel = true;
+  p.max_add_per_mul = std::int64_t{1} << 24;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;

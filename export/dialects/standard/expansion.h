@@ -113,6 +113,7 @@ ValueId expand_integer_div(Expansion& e);       // arithmetic.cpp
 ValueId expand_true_integer_div(Expansion& e);  // arithmetic.cpp
 ValueId expand_igelu(Expansion& e);             // nonlinear.cpp
 ValueId expand_ihardswish(Expansion& e);        // nonlinear.cpp
+ValueId expand_table(Expansion& e);             // nonlinear.cpp
 ValueId expand_isoftmax(Expansion& e);          // nonlinear.cpp
 ValueId expand_itamax(Expansion& e);            // nonlinear.cpp
 ValueId expand_ita_partial_max(Expansion& e);   // nonlinear.cpp

@@ -58,6 +58,22 @@ ValueId expand_ihardswish(Expansion& e) {
   return e.mul(x, e.mul(t, e.attrs().require_int("one_over_six")));
 }
 
+/// table[clamp(x - first, 0, N-1)], of a table [C,N] in the row of x's index on axis 1.
+ValueId expand_table(Expansion& e) {
+  const Shape table = e.shape(e.input(1)), x_shape = e.shape(e.input(0));
+  const std::int64_t entries = table.back();
+  ValueId at = e.clip(e.add(e.wide(0), -e.attrs().require_int("first")), 0, entries - 1);
+  if (table.size() == 2) {
+    std::vector<std::int64_t> rows;
+    for (std::int64_t c = 0; c < table[0]; ++c) rows.push_back(c * entries);
+    Shape along(x_shape.size() - 1, 1);
+    along.front() = table[0];
+    at = e.add(at, e.constant(Tensor::from<std::int64_t>(along, rows)));
+  }
+  const Tensor flat = e.constant_input(1).reshaped({element_count(table)});
+  return e.op("Gather", {e.constant(flat), at});
+}
+
 /// t = x - max, z = clamp(-(t / log2), 0, 31), p = t + z*log2, y = ((A*(p+B)^2 + C) >> z) * (n-1)
 /// over the row's sum.
 ValueId expand_isoftmax(Expansion& e) {
