@@ -119,14 +119,14 @@ void lower_global_max_pool(Lowering& to, const Node& node) {
 /// the quotients come as one factor for each position: the requantized sum times round(2^12 *
 /// window / divisor), in int32.
 void lower_average_pool(Lowering& to, const Node& node) {
-  constexpr double kFactorOne = 4096;  // factors of up to 8 fit int16
   const auto axes = window_axes(to, node, node.attrs.require_ints("kernel_shape"));
   const ValueId y = node.outputs.front();
   const Shape &shape = to.shape(node.inputs[0]), &out = to.shape(y);
   const std::vector<double> factors =
       corrections(axes, out, node.attrs.get_int("count_include_pad", 0) != 0);
-  if (std::ranges::any_of(factors, [](double f) { return !(f * kFactorOne <= 32767); }))
-    to.refuse("a window at its border holds less than an eighth of what others hold");
+  const double largest = factors.empty() ? 1.0 : std::ranges::max(factors);
+  if (!std::isfinite(largest)) to.refuse("one of its windows holds no element");
+  const double unit = std::ldexp(1.0, std::min(12, std::ilogb(32767 / largest)));
   const Activation x = to.activation(node.inputs[0], to.width("Conv"));
   std::vector<std::int64_t> pads = complete_pads(axes);
   const ValueId in = padded_for_conv(to, x, pads, to.name_for(y, "_padded"));
@@ -149,12 +149,12 @@ void lower_average_pool(Lowering& to, const Node& node) {
   const Activation mean =
       to.requant_free(sum.id, sum.scale.front(), wanted, to.name_for(y, "_unweighted"));
   std::vector<std::int16_t> codes;
-  for (double f : factors) codes.push_back(static_cast<std::int16_t>(std::round(f * kFactorOne)));
+  for (double f : factors) codes.push_back(static_cast<std::int16_t>(std::round(f * unit)));
   Quantity weighted;
   weighted.id = to.emit("Mul", to.name_for(y, "_weighted"),
                         {mean.id, to.out().add_constant(to.name_for(y, "_factors"),
                                                         Tensor::from<std::int16_t>(out, codes))});
-  weighted.scale = {mean.quant.scale / kFactorOne};
+  weighted.scale = {mean.quant.scale / unit};
   to.define(y, std::move(weighted));
 }
 

@@ -114,8 +114,8 @@ Net random_conv_transpose(std::uint64_t seed) {
     w.push_back(draw(1, 5));
     x.push_back(draw(2, 6));
     const std::int64_t reach = (w.back() - 1) * dilations.back();
-    begins.push_back(draw(0, static_cast<int>(std::min<std::int64_t>(reach, 3))));
-    ends.push_back(draw(0, static_cast<int>(std::min<std::int64_t>(reach, 2))));
+    begins.push_back(draw(0, static_cast<int>(reach / 2)));
+    ends.push_back(draw(0, static_cast<int>((reach + 1) / 2)));
     extra.push_back(draw(0, static_cast<int>(std::max(strides.back(), dilations.back()) - 1)));
   }
   begins.insert(begins.end(), ends.begin(), ends.end());
