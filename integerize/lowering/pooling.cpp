@@ -116,8 +116,8 @@ void lower_global_max_pool(Lowering& to, const Node& node) {
 
 /// The sum over each window as a depthwise convolution of ones, whose requant divides by the size
 /// of the window. Where windows at the border divide by less (count_include_pad = 0, ceil_mode),
-/// the quotients come as one factor for each position: the requantized sum times round(2^12 *
-/// window / divisor), in int32.
+/// the quotients come as one factor for each position: the requantized sum times
+/// round(2^k * window / divisor), k <= 12 such that all fit int16, in int32.
 void lower_average_pool(Lowering& to, const Node& node) {
   const auto axes = window_axes(to, node, node.attrs.require_ints("kernel_shape"));
   const ValueId y = node.outputs.front();
