@@ -15,7 +15,7 @@ Rule replace_clip_with_clip_at_zero() {
           .formula = "Clip(x, lo, hi) = Clip(x - lo, 0, hi - lo) + lo",
           .effect = Effect::reassociates,
           .source = "ONNX Clip-6/11/12/13",
-          .stage = Stage::fuse,
+          .stage = Stage::fold,
           .root = op("Clip", {x}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             if (!is_f32(m.graph(), m[x]) || m.root().inputs.size() != 1) return NoMatch{};
@@ -24,6 +24,9 @@ Rule replace_clip_with_clip_at_zero() {
                          hi = m.root().attrs.get_float("max", kMost);
             if (lo == 0.0 || hi <= lo) return NoMatch{};
             if (!(lo > -kMost)) return declined("it has no lower end");
+            // A divisor that is kept away from zero is a guard, which replace_divisor reads.
+            for (NodeId user : m.graph().value(m.root_value()).uses)
+              if (m.graph().node(user).op == "Div") return NoMatch{};
             const auto scalar = [&](double v) {
               return patch.constant(Tensor::scalar(static_cast<float>(v)));
             };
