@@ -52,7 +52,7 @@ void record(const Graph& graph, Recorders& recorders, ValueId id, const Tensor& 
 /// front of a failing one is run as well, and the first failure is the same whatever the timing.
 class Run {
  public:
-  Run(const Graph& graph, Dataset& data, const CalibrateOptions& options)
+  Run(const Graph& graph, SampleSource& data, const CalibrateOptions& options)
       : graph_(graph), data_(data), options_(options), plan_(std::make_shared<const Plan>(graph)) {}
 
   Recorders all(int threads) {
@@ -92,8 +92,7 @@ class Run {
         record(graph_, recorders, id, tensor);
       });
     } catch (Error& e) {
-      throw e.while_doing(
-          fmt::format("running sample {} of {}", sample.index, data_.path().string()));
+      throw e.while_doing(fmt::format("running sample {} of {}", sample.index, data_.name()));
     }
   }
 
@@ -103,7 +102,7 @@ class Run {
     try {
       return data_.next(sample);
     } catch (...) {
-      fail(sample.index);  // Dataset::next sets it first
+      fail(sample.index);  // next() sets it first
       return false;
     }
   }
@@ -111,7 +110,7 @@ class Run {
   void finish() {
     const std::lock_guard lock(mutex_);
     ++done_;
-    if (options_.progress) options_.progress(done_, data_.size());
+    if (options_.progress) options_.progress(done_, data_.size().value_or(0));
   }
 
   /// Keeps the failure of the smallest sample; the mutex is held.
@@ -122,7 +121,7 @@ class Run {
   }
 
   const Graph& graph_;
-  Dataset& data_;
+  SampleSource& data_;
   const CalibrateOptions& options_;
   std::shared_ptr<const Plan> plan_;
   std::mutex mutex_;
@@ -131,10 +130,10 @@ class Run {
   std::uint64_t failed_index_ = 0;
 };
 
-int thread_count(int wanted, std::uint64_t samples) {
+int thread_count(int wanted, std::optional<std::uint64_t> samples) {
   const unsigned cores = std::max(std::thread::hardware_concurrency(), 1u);
   const std::uint64_t threads = wanted > 0 ? static_cast<std::uint64_t>(wanted) : cores;
-  return static_cast<int>(std::min<std::uint64_t>({threads, samples, 256}));
+  return static_cast<int>(std::min<std::uint64_t>({threads, samples.value_or(threads), 256}));
 }
 
 class Fnv {
@@ -204,7 +203,8 @@ std::string fingerprint(const Graph& graph) {
   return fmt::format("{:016x}", hash.state());
 }
 
-CalibrationTable calibrate(const Graph& graph, Dataset& data, const CalibrateOptions& options) {
+CalibrationTable calibrate(const Graph& graph, SampleSource& data,
+                           const CalibrateOptions& options) {
   make_observer(options.observer);  // a wrong name should not cost a run over the data
   data.rewind();
   const int threads = thread_count(options.threads, data.size());
@@ -214,7 +214,7 @@ CalibrationTable calibrate(const Graph& graph, Dataset& data, const CalibrateOpt
   table.model = graph.name;
   table.fingerprint = fingerprint(graph);
   table.version = kVersion;
-  table.samples = data.size();
+  table.samples = *data.size();  // known once all were read
   for (std::size_t v = 0; v < recorders.size(); ++v) {
     if (!recorders[v] || recorders[v]->count() == 0) continue;
     const Value& value = graph.value({static_cast<std::int32_t>(v)});

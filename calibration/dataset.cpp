@@ -12,12 +12,6 @@ namespace {
 
 constexpr std::string_view kLabels = "labels";
 
-std::vector<DatasetInput> inputs_of(const Graph& graph) {
-  std::vector<DatasetInput> inputs;
-  for (ValueId id : graph.inputs()) inputs.push_back({graph.value(id).name, graph.value(id).type});
-  return inputs;
-}
-
 Shape without_first(const Shape& shape) {
   return shape.empty() ? shape : Shape(shape.begin() + 1, shape.end());
 }
@@ -34,6 +28,12 @@ std::size_t first_non_finite(std::span<const float> values) {
 
 }  // namespace
 
+std::vector<DatasetInput> dataset_inputs(const Graph& graph) {
+  std::vector<DatasetInput> inputs;
+  for (ValueId id : graph.inputs()) inputs.push_back({graph.value(id).name, graph.value(id).type});
+  return inputs;
+}
+
 Dataset::Dataset(std::filesystem::path path, std::vector<DatasetInput> inputs,
                  DatasetOptions options)
     : reader_(std::move(path)), inputs_(std::move(inputs)), options_(options) {
@@ -44,7 +44,7 @@ Dataset::Dataset(std::filesystem::path path, std::vector<DatasetInput> inputs,
 }
 
 Dataset::Dataset(std::filesystem::path path, const Graph& graph, DatasetOptions options)
-    : Dataset(std::move(path), inputs_of(graph), options) {}
+    : Dataset(std::move(path), dataset_inputs(graph), options) {}
 
 void Dataset::rewind() {
   open_all(false);
@@ -219,6 +219,7 @@ void Dataset::fill(Source& source, const DatasetInput& input, Tensor& out) const
 
 bool Dataset::next(Sample& sample) {
   if (position_ >= size_) return false;
+  if (sample.owner) sample = {};  // borrowed inputs are not ours to write to
   sample.index = position_;
   sample.inputs.resize(inputs_.size());
   for (std::size_t i = 0; i < inputs_.size(); ++i) fill(sources_[i], inputs_[i], sample.inputs[i]);
@@ -238,6 +239,12 @@ bool Dataset::next(Sample& sample) {
   }
   ++position_;
   return true;
+}
+
+std::unique_ptr<SampleSource> SampleData::open(const Graph& graph,
+                                               const DatasetOptions& options) const {
+  if (opener_) return opener_(graph, options);
+  return std::make_unique<Dataset>(file_, graph, options);
 }
 
 }  // namespace waveq

@@ -4,10 +4,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli.h"
-#include "sample_stack.h"
 #include "waveq/graph/integer_import.h"
 #include "waveq/graph/npz.h"
 #include "waveq/graph/onnx_reader.h"
+#include "waveq/integerize/sample_stack.h"
 #include "waveq/integerize/witness.h"
 
 namespace waveq::cli {

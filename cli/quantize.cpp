@@ -93,8 +93,8 @@ int run(const CLI::App& app, const Options& o) {
   QuantizeJob job;
   job.model = o.model;
   job.calibration_data = o.calib;
-  if (!o.table.empty()) job.calibration_table = o.table;
-  if (!o.eval.empty()) job.evaluation_data = o.eval;
+  if (!o.table.empty()) job.calibration_table = std::filesystem::path(o.table);
+  if (!o.eval.empty()) job.evaluation_data.emplace(o.eval);
   job.recipe = o.common.recipe(app);
   job.target = find_target(job.recipe.target).abilities();
   if (app.count("--min-sqnr")) job.recipe.min_sqnr_db = o.min_sqnr;
@@ -108,7 +108,7 @@ int run(const CLI::App& app, const Options& o) {
   end_progress();
   if (o.common.json)
     fmt::print("{}", report_json(result, find_target(result.recipe.target),
-                                 job.model.filename().string(), {.profile = o.profile}));
+                                 job.model.path.filename().string(), {.profile = o.profile}));
   else if (spdlog::should_log(spdlog::level::info))
     print_summary(result, o.model, o.out);
   const std::vector<std::string> missed = missed_gates(result);

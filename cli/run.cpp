@@ -2,17 +2,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <map>
-#include <set>
 
 #include "cli.h"
-#include "sample_stack.h"
 #include "waveq/calibration/dataset.h"
 #include "waveq/export/target.h"
-#include "waveq/graph/executor.h"
 #include "waveq/graph/integer_import.h"
 #include "waveq/graph/npz.h"
 #include "waveq/graph/onnx_reader.h"
+#include "waveq/integerize/evaluate.h"
 
 namespace waveq::cli {
 
@@ -68,38 +65,14 @@ int run(const CLI::App& app, const Options& o) {
   spdlog::info("{}: {} network, {} nodes", o.model, integer ? "integer" : "float",
                graph.nodes().size());
   Dataset data(o.inputs, wanted(graph, npz));
-  std::map<ValueId, SampleStack> dump;
-  std::vector<ValueId> order;
-  Executor executor(std::make_shared<const Plan>(graph),
-                    o.overflow == "error" ? Overflow::error : Overflow::wrap);
-  std::vector<SampleStack> outputs(graph.outputs().size());
-  Executor::Visitor visit;
-  if (o.all)
-    visit = [&](ValueId id, const Tensor& t) {
-      if (!dump.contains(id)) order.push_back(id);
-      dump[id].push(t);
-    };
-  const Progress progress = progress_line();
-  Sample sample;
-  for (std::size_t n = 0; data.next(sample); ++n) {
-    const std::vector<Tensor> y = executor.run(sample.inputs, visit);
-    for (std::size_t i = 0; i < y.size(); ++i) outputs[i].push(y[i]);
-    if (progress) progress("run", n + 1, data.size());
-  }
-  std::vector<std::pair<std::string, Tensor>> arrays;
-  std::set<std::string> names;
-  for (ValueId id : order)
-    if (names.insert(graph.value(id).name).second)
-      arrays.emplace_back(graph.value(id).name, dump.at(id).joined());
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    const std::string& name = graph.value(graph.outputs()[i]).name;
-    if (names.insert(name).second) arrays.emplace_back(name, outputs[i].joined());
-  }
+  const std::vector<std::pair<std::string, Tensor>> arrays =
+      run_samples(graph, data, o.all, o.overflow == "error" ? Overflow::error : Overflow::wrap,
+                  progress_line());
   std::vector<NpzItem> items;
   for (const auto& [name, tensor] : arrays) items.push_back({name, &tensor});
   write_npz(o.out, items);
   end_progress();
-  spdlog::info("{}: {} arrays, {} samples", o.out, items.size(), data.size());
+  spdlog::info("{}: {} arrays, {} samples", o.out, items.size(), *data.size());
   return kDone;
 }
 

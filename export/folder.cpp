@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <system_error>
 
 #include "staging.h"
+#include "waveq/calibration/calibrate.h"
 #include "waveq/export/verify.h"
 #include "waveq/graph/file.h"
 #include "waveq/graph/npz.h"
@@ -22,6 +24,28 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kManifest = "manifest.json";
+
+/// A hash of bytes that come in pieces.
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    WAVEQ_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
+  }
+  void add(std::span<const std::byte> bytes) {
+    WAVEQ_CHECK(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1);
+  }
+  std::string hex() {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int length = 0;
+    WAVEQ_CHECK(EVP_DigestFinal_ex(context_.get(), digest, &length) == 1);
+    std::string text;
+    for (unsigned int i = 0; i < length; ++i) text += fmt::format("{:02x}", digest[i]);
+    return text;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context_;
+};
 
 /// True for a folder that write_folder made: its manifest says so.
 bool is_ours(const fs::path& dir) {
@@ -48,19 +72,47 @@ void require_target(const TargetProfile& target, const Graph& graph) {
                           findings.size(), list));
 }
 
-std::string manifest_json(const fs::path& dir, const QuantizeJob& job) {
+nlohmann::ordered_json file_entry(const fs::path& path) {
+  return {{"file", path.filename().string()}, {"sha256", sha256(read_file(path))}};
+}
+
+/// A file's name and hash; samples that never were a file are hashed as the network saw them.
+nlohmann::ordered_json data_entry(const SampleData& data, const Graph& float_graph) {
+  if (data.file()) return file_entry(*data.file());
+  const std::unique_ptr<SampleSource> source =
+      data.open(float_graph, {.labels = true, .classes = {}});
+  source->rewind();
+  Sha256 hash;
+  Sample sample;
+  while (source->next(sample)) {
+    for (const Tensor& input : sample.inputs) hash.add(input.bytes());
+    if (sample.label) hash.add(std::as_bytes(std::span(&*sample.label, 1)));
+  }
+  return {{"samples", source->size().value_or(0)}, {"sha256", hash.hex()}};
+}
+
+nlohmann::ordered_json model_entry(const ModelData& model) {
+  if (model.graph)
+    return {{"network", model.graph->name}, {"fingerprint", fingerprint(*model.graph)}};
+  if (model.bytes.empty()) return file_entry(model.path);
+  return {{"file", model.path.filename().string()}, {"sha256", sha256(model.bytes)}};
+}
+
+nlohmann::ordered_json table_entry(const std::variant<fs::path, CalibrationTable>& table) {
+  if (const auto* file = std::get_if<fs::path>(&table)) return file_entry(*file);
+  return {{"sha256", sha256(std::get<CalibrationTable>(table).to_text())}};
+}
+
+std::string manifest_json(const fs::path& dir, const QuantizeJob& job, const Graph& float_graph) {
   nlohmann::ordered_json j;
   j["tool"] = "waveq";
   j["version"] = kVersion;
   j["seed"] = job.recipe.seed;
-  const auto entry = [](const fs::path& path) {
-    return nlohmann::ordered_json{{"file", path.filename().string()},
-                                  {"sha256", sha256(read_file(path))}};
-  };
-  j["inputs"]["model"] = entry(job.model);
-  j["inputs"]["calibration"] = entry(job.calibration_data);
-  if (job.calibration_table) j["inputs"]["table"] = entry(*job.calibration_table);
-  if (job.evaluation_data) j["inputs"]["evaluation"] = entry(*job.evaluation_data);
+  j["inputs"]["model"] = model_entry(job.model);
+  j["inputs"]["calibration"] = data_entry(job.calibration_data, float_graph);
+  if (job.calibration_table) j["inputs"]["table"] = table_entry(*job.calibration_table);
+  if (job.evaluation_data)
+    j["inputs"]["evaluation"] = data_entry(*job.evaluation_data, float_graph);
   std::vector<fs::path> files;
   for (const auto& file : fs::directory_iterator(dir)) files.push_back(file.path());
   std::ranges::sort(files);
@@ -82,12 +134,9 @@ void verify_written(const fs::path& dir) {
 }  // namespace
 
 std::string sha256(std::string_view bytes) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int length = 0;
-  WAVEQ_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest, &length, EVP_sha256(), nullptr) == 1);
-  std::string hex;
-  for (unsigned int i = 0; i < length; ++i) hex += fmt::format("{:02x}", digest[i]);
-  return hex;
+  Sha256 hash;
+  hash.add(std::as_bytes(std::span(bytes)));
+  return hash.hex();
 }
 
 void check_output_dir(const fs::path& dir) {
@@ -138,9 +187,9 @@ void write_folder(const QuantizeResult& result, const QuantizeJob& job, const fs
   write_file(to / "calibration.json", result.calibration.to_text());
   write_file(to / "recipe.toml", to_toml(result.recipe));
   write_file(to / "report.json",
-             report_json(result, target, job.model.filename().string(), options));
+             report_json(result, target, job.model.path.filename().string(), options));
   verify_written(to);
-  write_file(to / kManifest, manifest_json(to, job));
+  write_file(to / kManifest, manifest_json(to, job, result.float_graph));
   staging.commit();
 }
 

@@ -116,12 +116,12 @@ Tensor quantize_tensor(const Tensor& real, const QuantParams& params) {
   return out;
 }
 
-Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data,
+Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
                   unsigned threads, const Progress& progress) {
   data.rewind();
   const auto float_plan = std::make_shared<const Plan>(float_graph);
   const auto integer_plan = std::make_shared<const Plan>(integer_graph);
-  std::vector<SampleResult> results(data.size());
+  std::vector<SampleResult> results(data.size().value_or(0));
   std::mutex turn;
   std::exception_ptr failure;
   std::size_t done = 0;
@@ -136,9 +136,11 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset&
         }
         const std::vector<Tensor> y = real.run(sample.inputs);
         const std::vector<Tensor> q = integer.run(quantize_inputs(integer_graph, sample.inputs));
-        results[sample.index] = measure(integer_graph, y, q, sample.label);
+        const SampleResult result = measure(integer_graph, y, q, sample.label);
         const std::lock_guard lock(turn);
-        if (progress) progress("evaluate", ++done, data.size());
+        if (sample.index >= results.size()) results.resize(sample.index + 1);
+        results[sample.index] = result;
+        if (progress) progress("evaluate", ++done, data.size().value_or(0));
       }
     } catch (...) {
       const std::lock_guard lock(turn);
@@ -154,7 +156,7 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset&
 }
 
 std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,
-                                          Dataset& data, std::size_t limit,
+                                          SampleSource& data, std::size_t limit,
                                           const Progress& progress) {
   data.rewind();
   struct Sums {
@@ -177,7 +179,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
   std::vector<std::vector<double>> real(out.size());
   Executor float_run(float_graph), integer_run(g);
   Sample sample;
-  const std::size_t total = std::min<std::size_t>(limit, data.size());
+  const std::size_t total = std::min<std::size_t>(limit, data.size().value_or(limit));
   for (std::size_t n = 0; n < total && data.next(sample); ++n) {
     float_run.run(sample.inputs, [&](ValueId id, const Tensor& t) {
       for (auto [it, end] = by_float.equal_range(id); it != end; ++it)

@@ -395,7 +395,7 @@ IntegerNetwork Lowering::run() {
     out_.add_output(separate_output(out, activation(out, width("RequantShift"))).id);
   }
   out_.remove_dead_nodes();
-  return {std::move(out_), std::move(correspondences_)};
+  return {std::move(out_), std::move(correspondences_), std::move(weight_origins_)};
 }
 
 /// A network output is a tensor of its own, made by a node, that says itself what it means. An

@@ -23,6 +23,7 @@ struct DeferredLinear {
   ValueId x;  ///< integer input
   double x_scale = 1.0;
   Tensor weights;                 ///< f32
+  std::string weights_name;       ///< their constant in the float graph
   std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
   std::vector<double> bias;       ///< real, per output channel; empty for none
   Attrs attrs;
@@ -167,6 +168,7 @@ class Lowering {
   /// which the relational bound of a quotient relies on.
   std::map<std::pair<ValueId, std::vector<std::int64_t>>, ValueId> transposes_;
   std::vector<Correspondence> correspondences_;
+  std::vector<WeightOrigin> weight_origins_;
   std::vector<NotInteger> refusals_;
   const Node* node_ = nullptr;
   bool only_refusals_ = false;

@@ -73,6 +73,8 @@ Interval hull(const std::vector<Interval>& all) {
 /// as its int32 input and MatMul as an Add behind it (deeploy-dialect.md 1.4, 13.5).
 void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weights) {
   const ValueId w = out_.add_constant(linear.name + "_weight", weights.q);
+  weight_origins_.push_back({out_.value(w).name, linear.weights_name, linear.weights, weights.scale,
+                             weights.scale.size() > 1 ? weights.axis : -1});
   linear.scale = accumulator_scale(linear, weights);
   const std::string acc_name = linear.name + "_acc";
   std::vector<ValueId> inputs{linear.x, w};

@@ -58,24 +58,29 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   return o;
 }
 
-CalibrationTable calibration_of(const QuantizeJob& job, const Graph& graph) {
-  const ObserverSpec observer = parse_observer(job.recipe.observer);
-  const QuantSpec levels{job.recipe.activation_levels, Signedness::automatic};
-  if (job.calibration_table) {
-    CalibrationTable table = CalibrationTable::load(*job.calibration_table);
-    if (table.fingerprint != fingerprint(graph))
-      throw Error(ErrorCode::data, job.calibration_table->string(),
-                  "was made from another network or with other rewrites",
-                  "calibrate this model again: waveq calibrate MODEL --calib DATA -o TABLE");
-    table.choose_ranges(observer, levels, static_cast<int>(job.threads));
-    return table;
-  }
-  Dataset data(job.calibration_data, graph);
-  for (const std::string& note : data.notes()) spdlog::info("{}", note);
+/// The table of a job that brings its own, checked to be this network's.
+CalibrationTable given_table(const QuantizeJob& job, const Graph& graph) {
+  const auto* file = std::get_if<std::filesystem::path>(&*job.calibration_table);
+  CalibrationTable table =
+      file ? CalibrationTable::load(*file) : std::get<CalibrationTable>(*job.calibration_table);
+  if (table.fingerprint != fingerprint(graph))
+    throw Error(ErrorCode::data, file ? file->string() : "the calibration table",
+                "was made from another network or with other rewrites",
+                "calibrate this model again: waveq calibrate MODEL --calib DATA -o TABLE");
+  return table;
+}
+
+CalibrationTable calibration_of(const QuantizeJob& job, const Graph& graph, SampleSource& data) {
   CalibrateOptions options;
   options.threads = static_cast<int>(std::max(job.threads, 1u));
-  options.observer = observer;
-  options.quant = levels;
+  options.observer = parse_observer(job.recipe.observer);
+  options.quant = QuantSpec{job.recipe.activation_levels, Signedness::automatic};
+  if (job.calibration_table) {
+    CalibrationTable table = given_table(job, graph);
+    table.choose_ranges(options.observer, options.quant, options.threads);
+    return table;
+  }
+  for (const std::string& note : data.notes()) spdlog::info("{}", note);
   if (job.progress)
     options.progress = [&](std::uint64_t done, std::uint64_t total) {
       job.progress("calibrate", done, total);
@@ -125,7 +130,7 @@ void require_proof(const ProofReport& proof) {
 
 /// The first sample in which every signed input has a negative code: the consumer derives an
 /// input's signedness from the values it sees (deeploy-dialect.md T20).
-std::vector<Tensor> golden_inputs(const Graph& graph, Dataset& data) {
+std::vector<Tensor> golden_inputs(const Graph& graph, SampleSource& data) {
   data.rewind();
   Sample sample;
   std::vector<Tensor> first;
@@ -149,7 +154,7 @@ std::vector<Tensor> golden_inputs(const Graph& graph, Dataset& data) {
   return first;
 }
 
-GoldenVectors golden_vectors(const Graph& graph, Dataset& data) {
+GoldenVectors golden_vectors(const Graph& graph, SampleSource& data) {
   GoldenVectors golden;
   golden.inputs = golden_inputs(graph, data);
   Executor executor(graph, Overflow::error);
@@ -184,9 +189,14 @@ const std::vector<PassInfo>& pipeline_passes() {
   return passes;
 }
 
-Graph load_canonical(const std::filesystem::path& model, const Recipe& recipe,
-                     RewriteReport* report) {
-  Graph graph = read_onnx(model, {.input_shapes = recipe.input_shapes});
+Graph read_model(const ModelData& model, const ReadOptions& options) {
+  if (model.graph) return *model.graph;
+  if (model.bytes.empty()) return read_onnx(model.path, options);
+  return read_onnx(std::as_bytes(std::span(model.bytes)), model.path.string(), {}, options);
+}
+
+Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report) {
+  Graph graph = read_model(model, {.input_shapes = recipe.input_shapes});
   RewriteReport done = rewrite(graph, {.passes = recipe.passes});
   if (report) *report = std::move(done);
   return graph;
@@ -207,33 +217,34 @@ QuantizeResult quantize(const QuantizeJob& job) {
     std::string list;
     for (const NotInteger& r : refused)
       list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
-    throw Error(ErrorCode::not_integer, job.model.string(),
+    throw Error(ErrorCode::not_integer, job.model.path.string(),
                 fmt::format("{} of {} nodes cannot be made integer:{}", refused.size(),
                             graph.nodes().size(), list));
   }
-  // Unusable evaluation data too.
-  std::optional<Dataset> evaluation;
+  // Unusable data too.
+  const std::unique_ptr<SampleSource> calibration_data = job.calibration_data.open(graph);
+  std::unique_ptr<SampleSource> evaluation;
   if (job.evaluation_data) {
     const Shape& logits = graph.value(graph.outputs().front()).type.shape;
     DatasetOptions labels{.labels = true, .classes = {}};
     if (logits.size() == 2) labels.classes = logits[1];
-    evaluation.emplace(*job.evaluation_data, graph, labels);
+    evaluation = job.evaluation_data->open(graph, labels);
   }
 
-  result.calibration = timed("calibrate", [&] { return calibration_of(job, graph); });
+  result.calibration =
+      timed("calibrate", [&] { return calibration_of(job, graph, *calibration_data); });
   result.network = timed("lower", [&] { return lower(graph, result.calibration, job); });
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
-  Dataset calibration_data(job.calibration_data, graph);
   result.golden =
-      timed("golden", [&] { return golden_vectors(result.network.graph, calibration_data); });
+      timed("golden", [&] { return golden_vectors(result.network.graph, *calibration_data); });
   result.evaluated_on_calibration_data = !evaluation;
   result.accuracy = timed("evaluate", [&] {
-    return evaluate(graph, result.network.graph, evaluation ? *evaluation : calibration_data,
+    return evaluate(graph, result.network.graph, evaluation ? *evaluation : *calibration_data,
                     job.threads, job.progress);
   });
   result.tensors = timed("measure", [&] {
-    return tensor_quality(graph, result.network, calibration_data, kQualitySamples, job.progress);
+    return tensor_quality(graph, result.network, *calibration_data, kQualitySamples, job.progress);
   });
   return result;
 }

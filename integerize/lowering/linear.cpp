@@ -10,7 +10,8 @@ namespace waveq {
 
 namespace {
 
-/// The integer input and the names every deferred linear node needs.
+/// The integer input and the names every deferred linear node needs; its second input has the
+/// weights.
 std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId x) {
   const Activation in = to.activation(x, to.width(node.op));
   auto linear = std::make_shared<DeferredLinear>();
@@ -19,6 +20,7 @@ std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId
   linear->origin = node.origin.empty() ? node.name : node.origin;
   linear->x = in.id;
   linear->x_scale = in.quant.scale;
+  linear->weights_name = to.source().value(node.inputs.at(1)).name;
   return linear;
 }
 

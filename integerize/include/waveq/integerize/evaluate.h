@@ -5,14 +5,17 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "waveq/calibration/dataset.h"
+#include "waveq/graph/op.h"
 #include "waveq/integerize/integerize.h"
 
 namespace waveq {
 
-/// How far a long piece of work has come. Called from any thread, never from two at once.
+/// How far a long piece of work has come. Called from any thread, never from two at once; `total`
+/// is 0 where it is not known. May throw: the work then ends with that exception.
 using Progress = std::function<void(std::string_view stage, std::size_t done, std::size_t total)>;
 
 /// Float and integer network side by side on labelled or unlabelled samples.
@@ -32,8 +35,16 @@ Tensor quantize_tensor(const Tensor& real, const QuantParams& params);
 
 /// Runs both networks on every sample. The result does not depend on the number of threads.
 /// \throws Error of the dataset and of evaluation.
-Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, Dataset& data,
+Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
                   unsigned threads, const Progress& progress = {});
+
+/// Runs a float or an integer network on every sample and joins each tensor over the samples:
+/// [N, S[1:]] where S[0] is 1, else [N, S...]. The outputs alone, in graph order, or, with `all`,
+/// inputs and every node output in the order of computation. Memory grows with the samples.
+/// \throws Error of the source and of evaluation.
+std::vector<std::pair<std::string, Tensor>> run_samples(const Graph& graph, SampleSource& data,
+                                                        bool all, Overflow overflow,
+                                                        const Progress& progress = {});
 
 /// How well one integer tensor carries its float tensor.
 struct TensorQuality {
@@ -46,7 +57,7 @@ struct TensorQuality {
 
 /// Measured on up to `limit` samples.
 std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,
-                                          Dataset& data, std::size_t limit,
+                                          SampleSource& data, std::size_t limit,
                                           const Progress& progress = {});
 
 }  // namespace waveq

@@ -53,6 +53,15 @@ struct Correspondence {
   double scale = 1.0;
 };
 
+/// Where the integer weights of a linear node come from.
+struct WeightOrigin {
+  std::string integer_value;  ///< the constant with the codes
+  std::string float_value;    ///< the weights in the float graph, perhaps in another layout
+  Tensor real;                ///< f32, in the layout of the codes
+  std::vector<double> scale;  ///< real ~ scale[c] * code; one, or one for each output channel
+  std::int64_t axis = -1;     ///< of the channels in `real`; -1: one scale
+};
+
 /// A node of the float graph that has no integer form.
 struct NotInteger {
   std::string node;  ///< name in the user's model
@@ -65,6 +74,7 @@ struct IntegerNetwork {
   Graph graph;  ///< operators of the integer dialect; every tensor integer
   std::vector<Correspondence>
       correspondences;  ///< in the order of creation; one float tensor may occur twice
+  std::vector<WeightOrigin> weights;  ///< in the order of creation
 };
 
 /// Lowers a canonical float graph (rewrites/registry.cpp states the form) to integer operators.

@@ -1,12 +1,17 @@
 #pragma once
 
+#include <concepts>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "waveq/calibration/calibration_table.h"
+#include "waveq/calibration/dataset.h"
+#include "waveq/graph/onnx_reader.h"
 #include "waveq/integerize/evaluate.h"
 #include "waveq/integerize/integerize.h"
 #include "waveq/integerize/proof.h"
@@ -15,14 +20,29 @@
 
 namespace waveq {
 
+/// A float model: an ONNX file, its bytes, or a network in memory. `path` names the latter two in
+/// messages and reports.
+struct ModelData {
+  std::filesystem::path path;
+  std::string bytes;                   ///< the file's content where not empty
+  std::shared_ptr<const Graph> graph;  ///< the network itself where set
+
+  ModelData() = default;
+  template <std::convertible_to<std::filesystem::path> File>
+  ModelData(File&& file) : path(std::forward<File>(file)) {}  // NOLINT: a path is a model
+  ModelData(std::string onnx, std::filesystem::path name)
+      : path(std::move(name)), bytes(std::move(onnx)) {}
+  ModelData(Graph network, std::filesystem::path name)
+      : path(std::move(name)), graph(std::make_shared<const Graph>(std::move(network))) {}
+};
+
 /// What `quantize` starts from.
 struct QuantizeJob {
-  std::filesystem::path model;
-  std::filesystem::path calibration_data;  ///< .npz; also the source of the golden inputs
-  std::optional<std::filesystem::path>
-      calibration_table;  ///< ranges from here instead of a calibration run
-  std::optional<std::filesystem::path>
-      evaluation_data;  ///< .npz; the calibration data where absent
+  ModelData model;
+  SampleData calibration_data;  ///< also the source of the golden inputs
+  /// Ranges from here, a file or a table, instead of a calibration run.
+  std::optional<std::variant<std::filesystem::path, CalibrationTable>> calibration_table;
+  std::optional<SampleData> evaluation_data;  ///< the calibration data where absent
   Recipe recipe;
   TargetAbilities target;  ///< of recipe.target (TargetProfile::abilities)
   unsigned threads = 1;
@@ -57,10 +77,12 @@ struct PassInfo {
 /// The steps in the order in which `quantize` runs them.
 const std::vector<PassInfo>& pipeline_passes();
 
+/// Reads a model as it is. \throws errors of read_onnx.
+Graph read_model(const ModelData& model, const ReadOptions& options = {});
+
 /// Reads a model with the recipe's shapes and brings it to canonical form.
 /// \throws errors of read_onnx and rewrite.
-Graph load_canonical(const std::filesystem::path& model, const Recipe& recipe,
-                     RewriteReport* report = nullptr);
+Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report = nullptr);
 
 /// The whole way from a float model to a proven integer network with golden vectors.
 /// \throws Error{not_integer} with all nodes that have no integer form; Error{overflow} with all

@@ -7,7 +7,7 @@
 
 #include "waveq/graph/tensor.h"
 
-namespace waveq::cli {
+namespace waveq {
 
 /// Tensors of one name over all samples, joined along the sample axis.
 class SampleStack {
@@ -35,4 +35,4 @@ class SampleStack {
   std::vector<std::byte> bytes_;
 };
 
-}  // namespace waveq::cli
+}  // namespace waveq
