@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that waveq is built from; says nothing where none is missing.
-#   ./setup.sh          what the build needs
-#   ./setup.sh --test   what the tests need, too
+#   ./setup.sh           what the build needs
+#   ./setup.sh --python  what the Python module needs, too
+#   ./setup.sh --test    and what the tests need
 # Works as root or with sudo. The table of dependencies in README.md says what each is for.
 set -euo pipefail
 
@@ -12,9 +13,14 @@ build_packages=(
   libcli11-dev libspdlog-dev libfmt-dev
   libzip-dev nlohmann-json3-dev libtomlplusplus-dev libssl-dev
 )
+python_packages=(
+  python3-dev pybind11-dev python3-numpy
+)
 test_packages=(
   doctest-dev
-  python3-numpy python3-onnx  # scripts that check files and values with other people's readers
+  python3-onnx  # scripts that check files and values with other people's readers
+  python3-torch  # waveq.torch and the examples that train
+  pkgconf dpkg-dev file python3-venv python3-pip  # the installed package, the .deb, pip install
   gcc clang gcc-riscv64-unknown-elf  # compile the C headers of `waveq vectors`
 )
 # ONNX Runtime comes from npm; a Node.js from elsewhere serves as well, and Debian's npm conflicts with it.
@@ -24,9 +30,10 @@ command -v npm >/dev/null || test_packages+=(npm)
 packages=("${build_packages[@]}")
 case "${1-}" in
   "") ;;
-  --test) packages+=("${test_packages[@]}") ;;
+  --python) packages+=("${python_packages[@]}") ;;
+  --test) packages+=("${python_packages[@]}" "${test_packages[@]}") ;;
   *)
-    echo "usage: ./setup.sh [--test]" >&2
+    echo "usage: ./setup.sh [--python | --test]" >&2
     exit 2
     ;;
 esac

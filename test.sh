@@ -6,6 +6,6 @@ cd "$(dirname "$0")"
 
 ./setup.sh --test
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER_LAUNCHER=ccache \
-  -DWAVEQ_TESTS=ON
+  -DWAVEQ_TESTS=ON -DWAVEQ_PYTHON=ON
 cmake --build build --parallel 2
 ctest --test-dir build --output-on-failure --parallel 2 --no-tests=error "$@"
