@@ -241,11 +241,11 @@ class Errors(Small):
         self.assertEqual(pickle.loads(pickle.dumps(e)).what, e.what)
 
     def test_nodes_without_an_integer_form_are_named(self):
-        nodes = [support.helper.make_node("Sin", ["input"], ["y"], "the_sine")]
+        nodes = [support.helper.make_node("Frobnicate", ["input"], ["y"], "the_odd_one", domain="org.test")]
         support.float_model(self.model, nodes, [("input", [1, 4])], [("y", [1, 4])])
         e = self.failure(self.quantize, [{"input": np.zeros((1, 4))}])
         self.assertEqual(e.code, "not_integer")
-        self.assertIn("the_sine", e.what)
+        self.assertIn("the_odd_one", e.what)
 
     def test_unusable_samples_are_named(self):
         bad = self.samples.copy()
