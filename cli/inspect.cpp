@@ -70,6 +70,7 @@ int run(const CLI::App& app, const Common& common, const std::string& model) {
   const Recipe recipe = common.recipe(app);
   const Graph original = read_onnx(model, {.input_shapes = recipe.input_shapes});
   Graph canonical = original;
+  take_out_fake_quantization(canonical);
   rewrite(canonical, {.passes = recipe.passes});
   const Facts f = facts_of(original, canonical, recipe);
   if (common.json) {

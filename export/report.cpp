@@ -152,6 +152,8 @@ std::string report_json(const QuantizeResult& result, const TargetProfile& targe
                    {"agreement", a.agreement},
                    {"samples", a.samples},
                    {"data", result.evaluated_on_calibration_data ? "calibration" : "evaluation"}};
+  if (const FakeQuantization& fake = result.fake_quantization; fake.reference)
+    j["fake_quantization"] = {{"tensors", fake.tensors.size()}, {"notes", fake.notes}};
   j["output_sqnr_db"] = decibels(a.output_sqnr_db);
   j["median_sqnr_db"] = decibels(a.median_sqnr_db);
   j["trimmed_sqnr_db"] = decibels(a.trimmed_sqnr_db);

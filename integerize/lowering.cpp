@@ -65,11 +65,20 @@ Range Lowering::range(ValueId value, const QuantSpec& levels) const {
               "calibrate this model, with the same rewrites, and pass that table");
 }
 
+QuantSpec Lowering::on_grid(ValueId value, const Range& range, QuantSpec own) const {
+  const auto it = options_.grids.find(source_.value(value).name);
+  if (it == options_.grids.end()) return own;
+  const bool is_signed = own.signedness == Signedness::signed_ ||
+                         (own.signedness == Signedness::automatic && range.lo < 0);
+  own.n_levels = std::min(own.n_levels, it->second.n_levels(is_signed));
+  return own;
+}
+
 QuantParams Lowering::wanted(ValueId value, Signedness signedness) const {
   const QuantSpec own = spec(signedness, wide_.contains(value) ? Width::bits16 : Width::bits8);
   Range r = range(value, own);
   if (signedness == Signedness::unsigned_) r = {0.0, std::max(r.hi, 0.0)};
-  return quantizer_(r, own);
+  return quantizer_(r, on_grid(value, r, own));
 }
 
 std::string Lowering::name_for(ValueId value, std::string_view suffix) const {
@@ -183,7 +192,7 @@ Activation Lowering::activation(ValueId value, Width reader) {
   if (q.relu) r.lo = std::max(r.lo, 0.0);
   if (q.upper > 0) r.hi = std::min(r.hi, q.upper);
   r.hi = std::max(r.hi, r.lo);
-  const Activation a = requantize(value, q, quantizer_(r, own), false);
+  const Activation a = requantize(value, q, quantizer_(r, on_grid(value, r, own)), false);
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
   correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
   return a;
@@ -192,7 +201,8 @@ Activation Lowering::activation(ValueId value, Width reader) {
 double Lowering::signed_scale(ValueId value, Width reader) {
   const Quantity& q = quantity(value);
   const QuantSpec own = spec(Signedness::signed_, carried(value, reader));
-  const double scale = quantizer_(range(value, own), own).scale;
+  const Range r = range(value, own);
+  const double scale = quantizer_(r, on_grid(value, r, own)).scale;
   return std::max(scale, least_scale(q));
 }
 
@@ -205,7 +215,7 @@ double Lowering::least_scale(const Quantity& q) const {
   } else if (q.linear->emitted()) {
     for (double s : q.linear->scale) least = std::max(least, s * kAboveOne);
   } else {
-    const QuantizedWeights w = natural_weights(*q.linear);
+    const QuantizedWeights w = plain_weights(*q.linear);
     if (std::ranges::any_of(to_int64(w.q), [](std::int64_t v) { return v != 0; }))
       for (double s : w.scale) least = std::max(least, s * q.linear->x_scale * kAboveOne);
   }

@@ -125,6 +125,8 @@ class Lowering {
  private:
   QuantParams levels(double scale, bool is_signed, Width width) const;
   QuantSpec spec(Signedness signedness, Width width) const;
+  /// `own` with the levels of the grid that the model gives the tensor (IntegerizeOptions::grids).
+  QuantSpec on_grid(ValueId value, const Range& range, QuantSpec own) const;
   const Activation* find_activation(ValueId value, bool is_signed, double scale, Width width) const;
   void assign_precision();
   bool lower_chain(const Node& node);
@@ -135,6 +137,11 @@ class Lowering {
   Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
                                   bool scale_is_fixed);
   QuantizedWeights natural_weights(const DeferredLinear& linear) const;
+  std::optional<QuantizedWeights> grid_weights(const DeferredLinear& linear) const;
+  QuantizedWeights plain_weights(const DeferredLinear& linear) const;
+  std::optional<RequantChoice> requant_for(const DeferredLinear& linear,
+                                           const QuantizedWeights& weights, double out_scale,
+                                           const RequantLimits& limits, std::string* why);
   Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted,
                             const std::string& name);
   Activation requant_again(const DeferredLinear& linear, const QuantParams& wanted,

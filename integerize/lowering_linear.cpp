@@ -123,7 +123,31 @@ QuantizedWeights Lowering::natural_weights(const DeferredLinear& linear) const {
   return w;
 }
 
-void Lowering::emit_plain(DeferredLinear& linear) { emit_linear(linear, natural_weights(linear)); }
+/// The weights' own integers where all channels lie on grids
+/// (IntegerizeOptions::keep_weight_grids).
+std::optional<QuantizedWeights> Lowering::grid_weights(const DeferredLinear& linear) const {
+  if (!options_.keep_weight_grids) return std::nullopt;
+  const QuantizedWeights natural = natural_weights(linear);
+  std::vector<double> scale = natural.scale;
+  const auto values = linear.weights.as<float>();
+  const std::size_t each = values.size() / scale.size();
+  for (std::size_t c = 0; c < scale.size(); ++c) {
+    const auto channel = values.subspan(c * each, each);
+    if (std::ranges::all_of(channel, [](float v) { return v == 0; })) continue;
+    const auto grid = grid_of(channel, (options_.weight_levels - 1) / 2);
+    if (!grid) return std::nullopt;
+    scale[c] = *grid;
+  }
+  return quantize_weights(linear.weights, natural.axis, options_.weight_levels, scale,
+                          linear.origin);
+}
+
+QuantizedWeights Lowering::plain_weights(const DeferredLinear& linear) const {
+  const std::optional<QuantizedWeights> own = grid_weights(linear);
+  return own ? *own : natural_weights(linear);
+}
+
+void Lowering::emit_plain(DeferredLinear& linear) { emit_linear(linear, plain_weights(linear)); }
 
 namespace {
 
@@ -138,6 +162,25 @@ double least_mul(double bias_steps_out, int shift, const RequantLimits& limits) 
 
 }  // namespace
 
+/// Parameters of the requant from an accumulator of these weights to `out_scale`, bias included.
+std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
+                                                   const QuantizedWeights& weights,
+                                                   double out_scale, const RequantLimits& limits,
+                                                   std::string* why) {
+  const std::vector<double> scale = accumulator_scale(linear, weights);
+  const bool adds_bias = linear.op == "Conv" && !linear.bias.empty();
+  std::vector<Interval> acc =
+      reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
+  const std::size_t sets = weights.scale.size() > 1 || adds_bias ? linear.channels() : 1;
+  if (sets == 1) acc = {hull(acc)};
+  std::vector<double> ratio, bias;
+  for (std::size_t c = 0; c < sets; ++c) {
+    ratio.push_back(scale_of(scale, c) / out_scale);
+    if (adds_bias) bias.push_back(linear.bias[c] / scale_of(scale, c));
+  }
+  return choose_requant(ratio, bias, acc, limits, why);
+}
+
 /// Weights and requant together. With natural weight scales the multipliers ratio*2^shift would
 /// have to be rounded, each channel by another factor; instead each multiplier is rounded up and
 /// the channel's weight scale is stretched to the value that makes it exact. The largest weight
@@ -150,10 +193,17 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
   const std::size_t n = linear.channels();
   const bool adds_bias = linear.op == "Conv" && !linear.bias.empty();
   const double unit = linear.x_scale / wanted.scale;
+  std::string why;
+  if (const auto own = grid_weights(linear))
+    if (const auto choice = requant_for(linear, *own, wanted.scale, options_.requant, &why)) {
+      emit_linear(linear, *own);
+      linear.shift = choice->shift;
+      linear.out_scale = wanted.scale;
+      return emit_requant(linear.accumulator, *choice, wanted, name);
+    }
   // Weights that are all zero have any scale: a fine one, for the sake of the bias.
   if (std::ranges::all_of(to_int64(natural.q), [](std::int64_t v) { return v == 0; }))
     for (double& s : natural.scale) s = std::ldexp(1.0, -8) / unit;
-  std::string why;
   for (int shift = options_.requant.max_shift; shift >= options_.requant.min_shift; --shift) {
     std::vector<double> weight_scale = natural.scale;
     for (std::size_t c = 0; c < weight_scale.size(); ++c) {
@@ -165,19 +215,9 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
     }
     const QuantizedWeights weights =
         quantize_weights(linear.weights, axis, options_.weight_levels, weight_scale, linear.origin);
-    const std::vector<double> scale = accumulator_scale(linear, weights);
-    std::vector<Interval> acc =
-        reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
-    const std::size_t sets = weights.scale.size() > 1 || adds_bias ? n : 1;
-    if (sets == 1) acc = {hull(acc)};
-    std::vector<double> ratio, bias;
-    for (std::size_t c = 0; c < sets; ++c) {
-      ratio.push_back(scale_of(scale, c) / wanted.scale);
-      if (adds_bias) bias.push_back(linear.bias[c] / scale_of(scale, c));
-    }
     RequantLimits limits = options_.requant;
     limits.min_shift = limits.max_shift = shift;
-    const auto choice = choose_requant(ratio, bias, acc, limits, &why);
+    const auto choice = requant_for(linear, weights, wanted.scale, limits, &why);
     if (!choice) continue;
     emit_linear(linear, weights);
     linear.shift = shift;

@@ -100,7 +100,19 @@ void restore_quant(Graph& graph) {
   }
 }
 
-IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const QuantizeJob& job) {
+/// The ranges that a quantized model states, except where the user pinned another.
+void pin_ranges(CalibrationTable& table, const FakeQuantization& fake, const Graph& graph) {
+  for (const auto& [name, grid] : fake.tensors) {
+    if (!graph.find_value(name)) continue;
+    TensorCalibration& entry = table.tensors[name];
+    if (entry.pinned) continue;
+    entry.range = grid.range();
+    entry.pinned = true;
+  }
+}
+
+IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const QuantizeJob& job,
+                     const FakeQuantization& fake) {
   const Recipe& recipe = job.recipe;
   const ObserverSpec observer = parse_observer(recipe.observer);
   const auto ranges = [&](const std::string& tensor,
@@ -109,7 +121,10 @@ IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const Qu
     if (!found || (!found->pinned && found->statistics.count() == 0)) return std::nullopt;
     return table.range(tensor, observer, levels);
   };
-  IntegerNetwork network = integerize(graph, ranges, integerize_options(recipe, job.target));
+  IntegerizeOptions options = integerize_options(recipe, job.target);
+  options.grids = fake.tensors;
+  options.keep_weight_grids = fake.weights;
+  IntegerNetwork network = integerize(graph, ranges, options);
   rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",
                                      "eliminate_duplicates"}});
   restore_quant(network.graph);
@@ -195,9 +210,16 @@ Graph read_model(const ModelData& model, const ReadOptions& options) {
   return read_onnx(std::as_bytes(std::span(model.bytes)), model.path.string(), {}, options);
 }
 
-Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report) {
+Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report,
+                     FakeQuantization* fake) {
   Graph graph = read_model(model, {.input_shapes = recipe.input_shapes});
+  FakeQuantization roundings = take_out_fake_quantization(graph);
   RewriteReport done = rewrite(graph, {.passes = recipe.passes});
+  for (const auto& [name, grid] : roundings.tensors)
+    if (!graph.find_value(name))
+      roundings.notes.push_back(fmt::format(
+          "'{}' is rounded inside what became one operator: its grid is not used", name));
+  if (fake) *fake = std::move(roundings);
   if (report) *report = std::move(done);
   return graph;
 }
@@ -207,9 +229,12 @@ QuantizeResult quantize(const QuantizeJob& job) {
   QuantizeResult result;
   result.recipe = job.recipe;
   Stopwatch timed(result.seconds);
-  result.float_graph =
-      timed("import", [&] { return load_canonical(job.model, job.recipe, &result.rewrites); });
+  result.float_graph = timed("import", [&] {
+    return load_canonical(job.model, job.recipe, &result.rewrites, &result.fake_quantization);
+  });
   const Graph& graph = result.float_graph;
+  const FakeQuantization& fake = result.fake_quantization;
+  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.string(), note);
 
   // What has no integer form is told before minutes are spent on calibration.
   if (const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));
@@ -233,15 +258,16 @@ QuantizeResult quantize(const QuantizeJob& job) {
 
   result.calibration =
       timed("calibrate", [&] { return calibration_of(job, graph, *calibration_data); });
-  result.network = timed("lower", [&] { return lower(graph, result.calibration, job); });
+  pin_ranges(result.calibration, fake, graph);
+  result.network = timed("lower", [&] { return lower(graph, result.calibration, job, fake); });
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   result.golden =
       timed("golden", [&] { return golden_vectors(result.network.graph, *calibration_data); });
   result.evaluated_on_calibration_data = !evaluation;
   result.accuracy = timed("evaluate", [&] {
-    return evaluate(graph, result.network.graph, evaluation ? *evaluation : *calibration_data,
-                    job.threads, job.progress);
+    return evaluate(fake.reference ? *fake.reference : graph, result.network.graph,
+                    evaluation ? *evaluation : *calibration_data, job.threads, job.progress);
   });
   result.tensors = timed("measure", [&] {
     return tensor_quality(graph, result.network, *calibration_data, kQualitySamples, job.progress);

@@ -90,6 +90,21 @@ QuantizedWeights quantize_weights(const Tensor& weights, std::int64_t axis, std:
   return out;
 }
 
+std::optional<double> grid_of(std::span<const float> values, std::int64_t limit) {
+  double largest = 0;
+  for (float v : values) largest = std::max(largest, std::abs(static_cast<double>(v)));
+  if (!(largest > 0) || !std::isfinite(largest)) return std::nullopt;
+  for (std::int64_t top = 1; top <= limit; ++top) {
+    const double scale = largest / static_cast<double>(top);
+    const bool fits = std::ranges::all_of(values, [&](float v) {
+      const double q = static_cast<double>(v) / scale;
+      return std::abs(q - std::nearbyint(q)) <= 0x1p-10;
+    });
+    if (fits) return scale;
+  }
+  return std::nullopt;
+}
+
 Tensor dequantize(const QuantizedWeights& weights) {
   const Channels channels = channels_along(weights.q.shape(), weights.axis, "weights");
   Tensor out(DType::f32, weights.q.shape());

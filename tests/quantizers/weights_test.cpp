@@ -84,6 +84,25 @@ TEST_CASE("weights: an empty tensor and a scalar are quantized too") {
   CHECK(codes(quantize_weights(Tensor::scalar(-3.0f), -1)) == std::vector<int>{-127});
 }
 
+TEST_CASE("weights: the grid they lie on is found, the coarsest one") {
+  const auto grid = [](const std::vector<float>& values, std::int64_t limit = 127) {
+    return grid_of(values, limit);
+  };
+  CHECK(grid({0.5f, -1.5f, 63.5f}) == 0.5);
+  CHECK(grid({1.0f, -2.0f, 4.0f}) == 1.0);  // 127/4 steps would hold them, too
+  CHECK(grid({2.0f, -6.0f}) == 2.0);
+  CHECK(!grid({0.5f, -1.5f, 63.75f}));  // 127.5 steps
+  CHECK(!grid({1.0f, 8.0f}, 7));
+  CHECK(grid({1.0f, 7.0f}, 7) == 1.0);
+  CHECK(!grid({0.0f, 0.0f}));
+  CHECK(!grid({}));
+  CHECK(!grid({1.0f, HUGE_VALF}));
+  // Float32 products of codes and a scale that is no power of two.
+  std::vector<float> values;
+  for (int q = -127; q <= 127; ++q) values.push_back(static_cast<float>(q) * 0.0037f);
+  CHECK(grid(values).value() == doctest::Approx(0.0037).epsilon(1e-6));
+}
+
 TEST_CASE("weights: bad input is refused by name") {
   const Tensor w = Tensor::from<float>({2, 1}, {1, 2});
   const std::vector<double> none_positive{0.0}, three{1, 1, 1}, infinite{HUGE_VAL};

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "waveq/graph/graph.h"
+#include "waveq/integerize/fake_quant.h"
 #include "waveq/quantizers/quantizer.h"
 #include "waveq/quantizers/requant.h"
 
@@ -39,6 +40,12 @@ struct IntegerizeOptions {
   std::string quantizer = "symmetric";
   std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax
   RequantLimits requant;
+  /// Grids of single float tensors, by name: their levels, and their scale where the requant in
+  /// front is free to take it. The range lookup is to give their range.
+  std::map<std::string, TensorGrid> grids;
+  /// Weights that already lie on an integer grid of these levels keep it: the requant's multiplier
+  /// is then rounded instead of the weights.
+  bool keep_weight_grids = false;
 };
 
 /// Range to represent of a float tensor (by name in the float graph) on a grid of these levels;

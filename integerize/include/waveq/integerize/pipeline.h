@@ -58,7 +58,8 @@ struct GoldenVectors {
 /// Everything that `quantize` found out; export writes it to a folder.
 struct QuantizeResult {
   Recipe recipe;      ///< resolved
-  Graph float_graph;  ///< canonical
+  Graph float_graph;  ///< canonical; without the roundings of a model that was quantized already
+  FakeQuantization fake_quantization;  ///< those roundings
   RewriteReport rewrites;
   CalibrationTable calibration;
   IntegerNetwork network;
@@ -80,9 +81,11 @@ const std::vector<PassInfo>& pipeline_passes();
 /// Reads a model as it is. \throws errors of read_onnx.
 Graph read_model(const ModelData& model, const ReadOptions& options = {});
 
-/// Reads a model with the recipe's shapes and brings it to canonical form.
-/// \throws errors of read_onnx and rewrite.
-Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report = nullptr);
+/// Reads a model with the recipe's shapes, takes the roundings of a quantized one out of it and
+/// brings it to canonical form. \throws errors of read_onnx, take_out_fake_quantization and
+/// rewrite.
+Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report = nullptr,
+                     FakeQuantization* fake = nullptr);
 
 /// The whole way from a float model to a proven integer network with golden vectors.
 /// \throws Error{not_integer} with all nodes that have no integer form; Error{overflow} with all

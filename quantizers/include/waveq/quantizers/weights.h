@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,10 @@ struct QuantizedWeights {
 QuantizedWeights quantize_weights(const Tensor& weights, std::int64_t axis,
                                   std::int64_t n_levels = 256, std::span<const double> scales = {},
                                   std::string_view where = "weights");
+
+/// The largest scale at which all values are integers q with |q| <= limit, to 2^-10 of a step;
+/// nothing where there is none, or for zeros alone. limit >= 1.
+std::optional<double> grid_of(std::span<const float> values, std::int64_t limit);
 
 /// scale * q, rounded to float32.
 Tensor dequantize(const QuantizedWeights& weights);
