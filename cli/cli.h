@@ -30,6 +30,7 @@ Action add_passes(CLI::App& app);
 Action add_ops(CLI::App& app);
 Action add_targets(CLI::App& app);
 Action add_vectors(CLI::App& app);
+Action add_sweep(CLI::App& app);
 
 /// Flags that several verbs share. A flag given on the command line overrides the recipe file.
 struct Common {

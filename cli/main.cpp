@@ -51,6 +51,7 @@ int main_with(int argc, char** argv) {
   verb("verify", "re-run a folder's network and compare with its golden vectors", add_verify);
   verb("compare", "two npz dumps, tensor by tensor", add_compare);
   verb("prove", "overflow proof of any integer network", add_prove);
+  verb("sweep", "what quantizing each tensor costs, and which remedies help", add_sweep);
   verb("lint", "what the target would reject or compute wrongly, with remedies", add_lint);
   verb("vectors", "golden vectors for each kernel: designed inputs, expected outputs", add_vectors);
   verb("passes", "the pipeline, rewrite rules, lowering rules, observers and quantizers", add_passes);

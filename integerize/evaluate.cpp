@@ -19,13 +19,6 @@ double decibel(double signal, double noise) {
   return signal == 0 ? -std::numeric_limits<double>::infinity() : 10.0 * std::log10(signal / noise);
 }
 
-std::vector<Tensor> quantize_inputs(const Graph& graph, const std::vector<Tensor>& inputs) {
-  std::vector<Tensor> out;
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    out.push_back(quantize_tensor(inputs[i], *graph.value(graph.inputs()[i]).quant));
-  return out;
-}
-
 template <class T>
 std::size_t argmax(std::span<const T> v) {
   return static_cast<std::size_t>(std::max_element(v.begin(), v.end()) - v.begin());
@@ -36,70 +29,65 @@ std::size_t argmax(const Tensor& t) {
   return visit_integer(t.dtype(), [&](auto e) { return argmax(t.as<decltype(e)>()); });
 }
 
-/// One sample's share of the result; summed in sample order, so that threads do not matter.
-struct SampleResult {
-  double signal = 0, noise = 0;
-  bool agrees = false, float_right = false, integer_right = false;
-};
+}  // namespace
 
-SampleResult measure(const Graph& integer_graph, const std::vector<Tensor>& real,
-                     const std::vector<Tensor>& codes, const std::optional<std::int64_t>& label) {
-  SampleResult r;
+SampleScore score_sample(const Graph& candidate, const std::vector<Tensor>& real,
+                         const std::vector<Tensor>& outputs,
+                         const std::optional<std::int64_t>& label) {
+  SampleScore r;
   for (std::size_t o = 0; o < real.size(); ++o) {
-    const QuantParams& q = *integer_graph.value(integer_graph.outputs()[o]).quant;
-    const std::vector<double> x = to_double(real[o]), y = to_double(codes[o]);
+    const QuantParams q = candidate.value(candidate.outputs()[o]).quant.value_or(QuantParams{});
+    const std::vector<double> x = to_double(real[o]), y = to_double(outputs[o]);
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double error = x[i] - q.scale * (y[i] - static_cast<double>(q.zero_point));
       r.signal += x[i] * x[i];
       r.noise += error * error;
     }
   }
-  const std::size_t f = argmax(real.front()), g = argmax(codes.front());
+  const std::size_t f = argmax(real.front()), g = argmax(outputs.front());
   r.agrees = f == g;
   if (label) {
     r.float_right = static_cast<std::int64_t>(f) == *label;
-    r.integer_right = static_cast<std::int64_t>(g) == *label;
+    r.candidate_right = static_cast<std::int64_t>(g) == *label;
   }
   return r;
 }
 
-Accuracy summarize(const std::vector<SampleResult>& results, bool labelled) {
+Accuracy summarize(const std::vector<SampleScore>& results, bool labelled) {
   Accuracy a;
   a.metric = labelled ? "top1" : "none";
   a.samples = results.size();
-  double signal = 0, noise = 0, agree = 0, right = 0, integer_right = 0;
+  double signal = 0, noise = 0, agree = 0, right = 0, candidate_right = 0;
   std::vector<double> ratios;
-  for (const SampleResult& r : results) {
+  for (const SampleScore& r : results) {
     signal += r.signal;
     noise += r.noise;
     agree += r.agrees;
     right += r.float_right;
-    integer_right += r.integer_right;
+    candidate_right += r.candidate_right;
     ratios.push_back(decibel(r.signal, r.noise));
   }
   const auto n = static_cast<double>(results.size());
   a.agreement = agree / n;
   if (labelled) {
     a.float_top1 = right / n;
-    a.integer_top1 = integer_right / n;
+    a.integer_top1 = candidate_right / n;
   }
   a.output_sqnr_db = decibel(signal, noise);
   std::ranges::sort(ratios);
   const std::size_t mid = ratios.size() / 2;
   a.median_sqnr_db = ratios.size() % 2 ? ratios[mid] : 0.5 * (ratios[mid - 1] + ratios[mid]);
-  std::vector<SampleResult> sorted = results;
-  std::ranges::stable_sort(sorted, std::less<>{}, &SampleResult::noise);
+  std::vector<SampleScore> sorted = results;
+  std::ranges::stable_sort(sorted, std::less<>{}, &SampleScore::noise);
   sorted.resize(sorted.size() - sorted.size() / 50);
   signal = noise = 0;
-  for (const SampleResult& r : sorted) {
+  for (const SampleScore& r : sorted) {
     signal += r.signal;
     noise += r.noise;
   }
   a.trimmed_sqnr_db = decibel(signal, noise);
   return a;
 }
-
-}  // namespace
 
 Tensor quantize_tensor(const Tensor& real, const QuantParams& params) {
   Tensor out(params.storage(), real.shape());
@@ -116,12 +104,22 @@ Tensor quantize_tensor(const Tensor& real, const QuantParams& params) {
   return out;
 }
 
+std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tensor>& real) {
+  std::vector<Tensor> out;
+  for (std::size_t i = 0; i < real.size(); ++i) {
+    const Value& input = network.value(network.inputs()[i]);
+    out.push_back(is_integer(input.type.dtype) ? quantize_tensor(real[i], input.quant.value())
+                                               : real[i]);
+  }
+  return out;
+}
+
 Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
                   unsigned threads, const Progress& progress) {
   data.rewind();
   const auto float_plan = std::make_shared<const Plan>(float_graph);
   const auto integer_plan = std::make_shared<const Plan>(integer_graph);
-  std::vector<SampleResult> results(data.size().value_or(0));
+  std::vector<SampleScore> results(data.size().value_or(0));
   std::mutex turn;
   std::exception_ptr failure;
   std::size_t done = 0;
@@ -135,8 +133,8 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
           if (failure || !data.next(sample)) return;
         }
         const std::vector<Tensor> y = real.run(sample.inputs);
-        const std::vector<Tensor> q = integer.run(quantize_inputs(integer_graph, sample.inputs));
-        const SampleResult result = measure(integer_graph, y, q, sample.label);
+        const std::vector<Tensor> q = integer.run(network_inputs(integer_graph, sample.inputs));
+        const SampleScore result = score_sample(integer_graph, y, q, sample.label);
         const std::lock_guard lock(turn);
         if (sample.index >= results.size()) results.resize(sample.index + 1);
         results[sample.index] = result;
@@ -185,7 +183,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
       for (auto [it, end] = by_float.equal_range(id); it != end; ++it)
         real[it->second] = to_double(t);
     });
-    integer_run.run(quantize_inputs(g, sample.inputs), [&](ValueId id, const Tensor& t) {
+    integer_run.run(network_inputs(g, sample.inputs), [&](ValueId id, const Tensor& t) {
       for (auto [it, end] = by_integer.equal_range(id); it != end; ++it) {
         Sums& s = sums[it->second];
         const std::vector<double> codes = to_double(t);

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
+#include "name_pattern.h"
 #include "waveq/calibration/calibrate.h"
 #include "waveq/graph/executor.h"
 #include "waveq/graph/onnx_reader.h"
@@ -70,24 +72,6 @@ CalibrationTable given_table(const QuantizeJob& job, const Graph& graph) {
   return table;
 }
 
-CalibrationTable calibration_of(const QuantizeJob& job, const Graph& graph, SampleSource& data) {
-  CalibrateOptions options;
-  options.threads = static_cast<int>(std::max(job.threads, 1u));
-  options.observer = parse_observer(job.recipe.observer);
-  options.quant = QuantSpec{job.recipe.activation_levels, Signedness::automatic};
-  if (job.calibration_table) {
-    CalibrationTable table = given_table(job, graph);
-    table.choose_ranges(options.observer, options.quant, options.threads);
-    return table;
-  }
-  for (const std::string& note : data.notes()) spdlog::info("{}", note);
-  if (job.progress)
-    options.progress = [&](std::uint64_t done, std::uint64_t total) {
-      job.progress("calibrate", done, total);
-    };
-  return calibrate(graph, data, options);
-}
-
 /// Data movement keeps the meaning of the integers; clean-up rewrites make new values without it.
 void restore_quant(Graph& graph) {
   for (NodeId id : graph.topological_order()) {
@@ -111,26 +95,28 @@ void pin_ranges(CalibrationTable& table, const FakeQuantization& fake, const Gra
   }
 }
 
-IntegerNetwork lower(const Graph& graph, const CalibrationTable& table, const QuantizeJob& job,
-                     const FakeQuantization& fake) {
-  const Recipe& recipe = job.recipe;
-  const ObserverSpec observer = parse_observer(recipe.observer);
-  const auto ranges = [&](const std::string& tensor,
-                          const QuantSpec& levels) -> std::optional<Range> {
-    const TensorCalibration* found = table.find(tensor);
-    if (!found || (!found->pinned && found->statistics.count() == 0)) return std::nullopt;
-    return table.range(tensor, observer, levels);
-  };
-  IntegerizeOptions options = integerize_options(recipe, job.target);
-  options.grids = fake.tensors;
-  options.keep_weight_grids = fake.weights;
-  IntegerNetwork network = integerize(graph, ranges, options);
-  rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",
-                                     "eliminate_duplicates"}});
-  restore_quant(network.graph);
-  network.graph.compact();
-  network.graph.verify();
-  return network;
+/// The recipe's choice for each tensor that one of its rules names.
+std::map<std::string, RangeChoice> choices_by_tensor(const Graph& graph, const Recipe& recipe) {
+  std::map<std::string, RangeChoice> chosen;
+  std::set<std::string> used;
+  for (std::size_t i = 0; i < graph.value_count() && !recipe.ranges.empty(); ++i) {
+    const Value& value = graph.value({static_cast<std::int32_t>(i)});
+    if (value.constant) continue;
+    std::size_t closest = 0;
+    for (const auto& [rule, choice] : recipe.ranges) {
+      const std::size_t close = closeness(rule, graph, value);
+      if (close > 0) used.insert(rule);
+      if (close <= closest) continue;
+      closest = close;
+      chosen[value.name] = choice;
+    }
+  }
+  for (const auto& [rule, choice] : recipe.ranges)
+    if (!used.contains(rule))
+      throw Error(ErrorCode::invalid_argument, fmt::format("range rule '{}'", rule),
+                  "names no tensor of the network",
+                  "rules see names after rewriting: `waveq rewrite MODEL -o FILE` writes them");
+  return chosen;
 }
 
 void require_proof(const ProofReport& proof) {
@@ -224,6 +210,60 @@ Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport
   return graph;
 }
 
+CalibrationTable calibrate_for(const QuantizeJob& job, const Graph& graph, SampleSource& data,
+                               const FakeQuantization& fake) {
+  CalibrateOptions options;
+  options.threads = static_cast<int>(std::max(job.threads, 1u));
+  options.observer = parse_observer(job.recipe.observer);
+  options.quant = QuantSpec{job.recipe.activation_levels, Signedness::automatic};
+  CalibrationTable table;
+  if (job.calibration_table) {
+    table = given_table(job, graph);
+    table.choose_ranges(options.observer, options.quant, options.threads);
+  } else {
+    for (const std::string& note : data.notes()) spdlog::info("{}", note);
+    if (job.progress)
+      options.progress = [&](std::uint64_t done, std::uint64_t total) {
+        job.progress("calibrate", done, total);
+      };
+    table = calibrate(graph, data, options);
+  }
+  pin_ranges(table, fake, graph);
+  return table;
+}
+
+IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& table,
+                                 const QuantizeJob& job, const FakeQuantization& fake,
+                                 const RangeFactor& factor) {
+  const Recipe& recipe = job.recipe;
+  const ObserverSpec observer = parse_observer(recipe.observer);
+  const std::map<std::string, RangeChoice> choices = choices_by_tensor(graph, recipe);
+  const auto ranges = [&](const std::string& tensor,
+                          const QuantSpec& levels) -> std::optional<Range> {
+    const TensorCalibration* found = table.find(tensor);
+    if (!found || (!found->pinned && found->statistics.count() == 0)) return std::nullopt;
+    const auto choice = choices.find(tensor);
+    const bool own = choice != choices.end();
+    Range r = table.range(tensor,
+                          own && !choice->second.observer.empty()
+                              ? parse_observer(choice->second.observer)
+                              : observer,
+                          levels);
+    const double times = (own ? choice->second.scale : 1.0) * (factor ? factor(tensor) : 1.0);
+    return Range{r.lo * times, r.hi * times};
+  };
+  IntegerizeOptions options = integerize_options(recipe, job.target);
+  options.grids = fake.tensors;
+  options.keep_weight_grids = fake.weights;
+  IntegerNetwork network = integerize(graph, ranges, options);
+  rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",
+                                     "eliminate_duplicates"}});
+  restore_quant(network.graph);
+  network.graph.compact();
+  network.graph.verify();
+  return network;
+}
+
 QuantizeResult quantize(const QuantizeJob& job) {
   check_recipe(job.recipe);
   QuantizeResult result;
@@ -257,9 +297,9 @@ QuantizeResult quantize(const QuantizeJob& job) {
   }
 
   result.calibration =
-      timed("calibrate", [&] { return calibration_of(job, graph, *calibration_data); });
-  pin_ranges(result.calibration, fake, graph);
-  result.network = timed("lower", [&] { return lower(graph, result.calibration, job, fake); });
+      timed("calibrate", [&] { return calibrate_for(job, graph, *calibration_data, fake); });
+  result.network =
+      timed("lower", [&] { return lower_to_integers(graph, result.calibration, job, fake); });
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   result.golden =

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "waveq/calibration/observer.h"
 #include "waveq/graph/error.h"
 #include "waveq/graph/file.h"
 
@@ -85,6 +86,28 @@ Shape shape_of(const toml::node& node) {
   return shape;
 }
 
+RangeChoice range_choice_of(const toml::node& node) {
+  const toml::table* table = node.as_table();
+  if (!table) throw std::string("is not a table like {observer = \"min_max\", scale = 1.5}");
+  RangeChoice choice;
+  for (const auto& [name, value] : *table) {
+    if (name.str() == "observer")
+      choice.observer = value_of<std::string>(value, "a string");
+    else if (name.str() == "scale")
+      choice.scale = value_of<double>(value, "a number");
+    else
+      throw std::string(fmt::format("has the key '{}'; observer and scale are known", name.str()));
+  }
+  return choice;
+}
+
+std::string to_toml(const RangeChoice& choice) {
+  std::vector<std::string> parts;
+  if (!choice.observer.empty()) parts.push_back("observer = " + quoted(choice.observer));
+  if (choice.scale != 1) parts.push_back("scale = " + number(choice.scale));
+  return fmt::format("{{{}}}", fmt::join(parts, ", "));
+}
+
 const std::vector<Field>& fields() {
   static const std::vector<Field> table = {
       text("", "target", &Recipe::target, "see `waveq targets`"),
@@ -156,6 +179,10 @@ void read_table(const toml::table& table, const std::string& section, const std:
         read_names([&](const std::string& pattern, const toml::node& bits) {
           recipe.precision[pattern] = value_of<std::int64_t>(bits, "an integer");
         });
+      } else if (key == "ranges") {
+        read_names([&](const std::string& pattern, const toml::node& choice) {
+          recipe.ranges[pattern] = range_choice_of(choice);
+        });
       } else {
         read_table(*node.as_table(), key, file, recipe);
       }
@@ -171,7 +198,8 @@ void read_table(const toml::table& table, const std::string& section, const std:
     if (!found)
       reject(
           file, node, full, "is not a key of a recipe",
-          fmt::format("known keys: {}, input_shapes.NAME, precision.NODE", fmt::join(known, ", ")));
+          fmt::format("known keys: {}, input_shapes.NAME, precision.NODE, ranges.TENSOR",
+                      fmt::join(known, ", ")));
     try {
       found->read(node, recipe);
     } catch (const std::string& what) {
@@ -223,6 +251,10 @@ void check_recipe(const Recipe& r) {
     if (bits != 8 && bits != 16)
       throw Error(ErrorCode::invalid_argument, "recipe",
                   fmt::format("precision.{} = {} is neither 8 nor 16", quoted(pattern), bits));
+  for (const auto& [pattern, choice] : r.ranges) {
+    within("ranges.scale", choice.scale, 1.0 / 64, 64);
+    if (!choice.observer.empty()) parse_observer(choice.observer);
+  }
   for (const auto& [name, shape] : r.input_shapes)
     for (std::int64_t d : shape)
       if (d < 1)
@@ -247,6 +279,11 @@ std::string to_toml(const Recipe& recipe) {
     out += "\n[precision]  # bits of the tensors that nodes make\n";
     for (const auto& [pattern, bits] : recipe.precision)
       out += fmt::format("{} = {}\n", quoted(pattern), bits);
+  }
+  if (!recipe.ranges.empty()) {
+    out += "\n[ranges]  # of single tensors\n";
+    for (const auto& [pattern, choice] : recipe.ranges)
+      out += fmt::format("{} = {}\n", quoted(pattern), to_toml(choice));
   }
   if (!recipe.input_shapes.empty()) {
     out += "\n[input_shapes]\n";

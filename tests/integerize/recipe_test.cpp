@@ -31,6 +31,7 @@ TEST_CASE("recipe: the default and a changed one survive writing and reading") {
   r.passes = {"fold_constants", "merge_reshapes"};
   r.precision = {{"/layers.0/*", 16}, {"op:Div", 16}, {"a \"b\"", 8}};
   r.observer = "percentile:99.9";
+  r.ranges = {{"/l.0/*", {"min_max", 1}}, {"op:Div", {"", 1.5}}, {"x \"y\"", {"mse", 0.25}}};
   r.quantizer = "other";
   r.activation_levels = 16;
   r.weight_levels = 3;

@@ -29,9 +29,24 @@ struct Accuracy {
   double trimmed_sqnr_db = 0;  ///< pooled without the 2 % of samples with the largest error
 };
 
+/// One sample's share of an Accuracy.
+struct SampleScore {
+  double signal = 0, noise = 0;
+  bool agrees = false, float_right = false, candidate_right = false;
+};
+
+/// Outputs of a float or integer network on one sample against those of the float network.
+SampleScore score_sample(const Graph& candidate, const std::vector<Tensor>& real,
+                         const std::vector<Tensor>& outputs,
+                         const std::optional<std::int64_t>& label);
+/// Sums in the order of the samples.
+Accuracy summarize(const std::vector<SampleScore>& scores, bool labelled);
+
 /// q = clamp(round_half_away(x / scale) + zero_point, lo, hi), computed in double; the one
 /// quantizer of network inputs. Source: integer-approximations.md 1.3.
 Tensor quantize_tensor(const Tensor& real, const QuantParams& params);
+/// Float samples as the network takes them: quantized where its inputs are integers.
+std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tensor>& real);
 
 /// Runs both networks on every sample. The result does not depend on the number of threads.
 /// \throws Error of the dataset and of evaluation.

@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -86,6 +87,20 @@ Graph read_model(const ModelData& model, const ReadOptions& options = {});
 /// rewrite.
 Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report = nullptr,
                      FakeQuantization* fake = nullptr);
+
+/// Ranges of the tensors of a canonical graph: the job's table, else a run over its calibration
+/// data.
+CalibrationTable calibrate_for(const QuantizeJob& job, const Graph& canonical, SampleSource& data,
+                               const FakeQuantization& fake);
+
+/// A factor for the range of each tensor, by name.
+using RangeFactor = std::function<double(const std::string&)>;
+/// The integer network that the job's recipe makes of a canonical graph, not yet proven.
+/// \throws Error{not_integer, overflow} as quantize; Error{invalid_argument} for a rule of the
+/// recipe that names nothing.
+IntegerNetwork lower_to_integers(const Graph& canonical, const CalibrationTable& table,
+                                 const QuantizeJob& job, const FakeQuantization& fake,
+                                 const RangeFactor& factor = {});
 
 /// The whole way from a float model to a proven integer network with golden vectors.
 /// \throws Error{not_integer} with all nodes that have no integer form; Error{overflow} with all

@@ -11,6 +11,13 @@
 
 namespace waveq {
 
+/// How the range of a tensor differs from what the recipe says for all.
+struct RangeChoice {
+  std::string observer;  ///< empty: the recipe's
+  double scale = 1;      ///< the observed range times this; 1/64..64
+  friend bool operator==(const RangeChoice&, const RangeChoice&) = default;
+};
+
 /// Every choice that decides what `quantize` writes. A resolved recipe is written back as
 /// recipe.toml; model + data + recipe give the same bytes anywhere. Threads and paths are not in
 /// it: they change nothing.
@@ -21,6 +28,11 @@ struct Recipe {
 
   std::string observer = "mse";  ///< how ranges follow from statistics: a name from `waveq passes`,
                                  ///< or "percentile:99.9"
+
+  /// For single tensors, by the name of the tensor or of its node in the canonical graph, a pattern
+  /// with `*` and `?`, or "op:Div"; the closest one counts: a name before a pattern, a longer
+  /// pattern before a shorter one, any before an operator.
+  std::map<std::string, RangeChoice> ranges;
 
   std::string quantizer = "symmetric";   ///< a name from quantizers/registry.cpp
   std::int64_t activation_levels = 256;  ///< 2..256
