@@ -17,7 +17,6 @@ namespace waveq {
 
 namespace {
 
-
 /// Per value of the graph; nullptr where it is not observed.
 using Recorders = std::vector<std::unique_ptr<TensorStatistics>>;
 

@@ -115,6 +115,9 @@ void check_alike(const CalibrationTable& a, const CalibrationTable& b) {
                  fmt::format("are from different networks (fingerprints {} and {})", a.fingerprint,
                              b.fingerprint),
                  "merge shards of one calibration: same model, same options");
+  if (a.equalization != b.equalization)
+    refuse_merge(where, "were measured with different factors on channels",
+                 "merge tables of `waveq calibrate`, which applies none");
   if (a.version != b.version)
     refuse_merge(where, fmt::format("were made by waveq {} and {}", a.version, b.version),
                  "use one version for all shards");

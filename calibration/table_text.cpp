@@ -34,15 +34,17 @@ OrderedJson to_json(const TensorCalibration& tensor) {
 }
 
 OrderedJson head_of(const CalibrationTable& table) {
-  return {{"format", kFormat},
-          {"format_version", kFormatVersion},
-          {"waveq", table.version},
-          {"model", table.model},
-          {"fingerprint", table.fingerprint},
-          {"samples", table.samples},
-          {"observer", to_string(table.observer)},
-          {"n_levels", table.quant.n_levels},
-          {"signedness", to_string(table.quant.signedness)}};
+  OrderedJson head = {{"format", kFormat},
+                      {"format_version", kFormatVersion},
+                      {"waveq", table.version},
+                      {"model", table.model},
+                      {"fingerprint", table.fingerprint},
+                      {"samples", table.samples},
+                      {"observer", to_string(table.observer)},
+                      {"n_levels", table.quant.n_levels},
+                      {"signedness", to_string(table.quant.signedness)}};
+  if (!table.equalization.empty()) head["equalization"] = table.equalization;
+  return head;
 }
 
 // ---- reading ----
@@ -120,6 +122,21 @@ TensorCalibration tensor_from(const Json& object, const std::string& where) {
   return out;
 }
 
+void read_equalization(const Json& json, CalibrationTable& table, const std::string& where) {
+  const auto found = json.find("equalization");
+  if (found == json.end()) return;
+  if (!found->is_object()) refuse(where, "'equalization' is not an object");
+  for (const auto& [tensor, list] : found->items()) {
+    const std::string key = fmt::format("equalization of '{}'", tensor);
+    if (!list.is_array()) refuse(where, key + " is not a list");
+    std::vector<double>& factors = table.equalization[tensor];
+    for (const Json& factor : list) {
+      factors.push_back(finite(factor, key, where));
+      if (!(factors.back() > 0)) refuse(where, key + " holds a factor that is not positive");
+    }
+  }
+}
+
 void read_head(const Json& json, CalibrationTable& table, const std::string& where) {
   if (!json.is_object() || !json.contains("format") || json["format"] != kFormat)
     refuse(where, "is not a calibration table", "write one with `waveq calibrate`");
@@ -130,6 +147,7 @@ void read_head(const Json& json, CalibrationTable& table, const std::string& whe
   table.model = text_of(json, "model", where);
   table.fingerprint = text_of(json, "fingerprint", where);
   table.samples = count_of(json, "samples", where);
+  read_equalization(json, table, where);
   const std::uint64_t levels = count_of(json, "n_levels", where);
   if (levels < 2 || levels > 65536)
     refuse(where, fmt::format("n_levels is {}", levels), "use 2 to 65536");

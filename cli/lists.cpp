@@ -113,6 +113,13 @@ int list_targets(const Common& common, const std::string& explain) {
     std::vector<std::vector<std::string>> rows = {{"operator", "accepts"}};
     for (const TargetOperator& op : t.operators) rows.push_back({op.op, op.accepts});
     print_table(rows);
+    if (!t.form.legalizations.empty()) {
+      rows = {{"rewriting", "what it does", "because"}};
+      for (const Legalization& l : t.form.legalizations)
+        rows.push_back({l.name, l.formula, l.reason});
+      fmt::print("\n");
+      print_table(rows);
+    }
     if (t.arithmetic.empty()) return kDone;
     rows = {{"arithmetic of", "rounding, wrap, saturation", "source"}};
     for (const ArithmeticRule& r : t.arithmetic) rows.push_back({r.op, r.meaning, r.source});

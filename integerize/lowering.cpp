@@ -26,6 +26,11 @@ constexpr double kSameScale = 1e-9;
 // A scale this much coarser than the accumulator's leaves its requant a multiplier below the
 // divisor.
 constexpr double kAboveOne = 1.0 + 1.0 / 64;
+/// Largest factor that takes codes 0..255 to 0..127 by itself. Requants in front of a sum must not
+/// clip: the consumer's fused kernel clips where the storage of its operand says
+/// (deeploy-dialect.md T8).
+const double kHalf = 0.5 - std::ldexp(1.0, -18);
+
 bool same_scale(double a, double b) { return std::abs(a - b) <= kSameScale * std::max(a, b); }
 
 }  // namespace
@@ -187,6 +192,11 @@ Activation Lowering::activation(ValueId value, Width reader) {
   const Width width = carried(value, reader);
   for (bool is_signed : {true, false})
     if (const Activation* a = find_activation(value, is_signed, 0.0, width)) return *a;
+  if (q.relu && width == Width::bits8 && options_.target.form.int8_operands && wants_int8(value)) {
+    const Activation a = signed_activation(value);
+    activations_[{value, true, 0.0, Width::bits8}] = a;
+    return a;
+  }
   const QuantSpec own = spec(q.relu ? Signedness::unsigned_ : Signedness::automatic, width);
   Range r = range(value, own);
   if (q.relu) r.lo = std::max(r.lo, 0.0);
@@ -202,8 +212,13 @@ double Lowering::signed_scale(ValueId value, Width reader) {
   const Quantity& q = quantity(value);
   const QuantSpec own = spec(Signedness::signed_, carried(value, reader));
   const Range r = range(value, own);
-  const double scale = quantizer_(r, on_grid(value, r, own)).scale;
-  return std::max(scale, least_scale(q));
+  double scale = quantizer_(r, on_grid(value, r, own)).scale;
+  // An unsigned tensor of half the scale comes first where the target asks for int8.
+  const Activation* found = find_activation(value, false, 0.0, Width::bits8);
+  if (!options_.target.form.int8_operands || !(q.relu || found))
+    return std::max(scale, least_scale(q));
+  if (found) scale = std::max(scale, found->quant.scale / kHalf);
+  return std::max(scale, 1.001 * least_scale(q) / kHalf);
 }
 
 /// A requant cannot multiply by 1 or more: no tensor made from a quantity is finer than its
@@ -252,6 +267,72 @@ Activation Lowering::signed_activation_at(ValueId value, double scale, Width rea
   activations_[{value, true, scale, width}] = a;
   correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
   return a;
+}
+
+Activation Lowering::halved(ValueId value, const Activation& u, double scale) {
+  if (const Activation* a = find_activation(value, true, scale, Width::bits8)) return *a;
+  const Activation a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, Width::bits8),
+                                      true, name_for(value, "_halved"));
+  activations_[{value, true, scale, Width::bits8}] = a;
+  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  return a;
+}
+
+Activation Lowering::summand_at(ValueId value, double scale, Width reader) {
+  const Quantity q = quantity(value);
+  if (!options_.target.form.int8_operands || carried(value, reader) != Width::bits8)
+    return signed_activation_at(value, scale, reader);
+  if (const Activation* u = find_activation(value, false, 0.0, Width::bits8);
+      u && u->quant.scale <= kHalf * scale)
+    return halved(value, Activation(*u), scale);
+  if (!q.relu) return signed_activation_at(value, scale, reader);
+  return halved(value, requantize(value, q, levels(kHalf * scale, false, Width::bits8), true),
+                scale);
+}
+
+Activation Lowering::factor(ValueId value, Width reader) {
+  const Activation a = activation(value, reader);
+  const bool is_wide = size_of(out_.value(a.id).type.dtype) > 1;
+  if (!options_.target.form.int8_operands || a.quant.is_signed || is_wide) return a;
+  return halved(value, a, a.quant.scale / kHalf);
+}
+
+namespace {
+
+using Ints = std::vector<std::int64_t>;
+
+/// A convolution in front of which a target with int8_operands puts a Pad: pads that differ, as
+/// they do once a 1-D kernel is a 2-D one of height 1, and pads of a strided depthwise kernel.
+bool pads_explicitly(const Node& conv, const Shape& x) {
+  const Ints pads = conv.attrs.get_ints("pads", {}), strides = conv.attrs.get_ints("strides", {});
+  const bool automatic = conv.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME");
+  const auto padded = std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; });
+  if (!padded) return automatic;
+  const bool strided = std::ranges::any_of(strides, [](std::int64_t s) { return s != 1; });
+  const bool depthwise = x[1] > 1 && conv.attrs.get_int("group", 1) == x[1];
+  const bool equal = std::ranges::all_of(pads, [&](std::int64_t p) { return p == pads.front(); });
+  return x.size() == 3 || !equal || (depthwise && strided);
+}
+
+}  // namespace
+
+/// True where something reads the value, directly, as a view or pooled, that has int8 kernels only:
+/// a product of two activations, a mean, padding.
+bool Lowering::wants_int8(ValueId value) const {
+  for (NodeId id : source_.value(value).uses) {
+    const Node& user = source_.node(id);
+    const OpDef* op = find_op(user.op);
+    const bool product = (user.op == "MatMul" || user.op == "Mul") &&
+                         std::ranges::none_of(user.inputs, [&](ValueId in) {
+                           return in.valid() && source_.is_constant(in);
+                         });
+    const bool padding =
+        user.op == "Pad" || (user.op == "Conv" && pads_explicitly(user, shape(value)));
+    if (product || padding || user.op == "ReduceMean" || user.op == "ReduceSum") return true;
+    const bool passes_on = (op && op->moves_data) || user.op == "MaxPool";
+    if (passes_on && wants_int8(user.outputs.front())) return true;
+  }
+  return false;
 }
 
 Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted,

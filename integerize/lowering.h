@@ -27,6 +27,7 @@ struct DeferredLinear {
   std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
   std::vector<double> bias;       ///< real, per output channel; empty for none
   Attrs attrs;
+  bool bias_in_requant = false;  ///< the requant's add carries the bias, not the node
 
   // Filled once emitted.
   ValueId accumulator;
@@ -90,12 +91,18 @@ class Lowering {
   /// int32 (or narrower) tensor with its scale and offset, clip already applied.
   Quantity accumulator(ValueId value);
   /// Tensor of at most this width, signed or unsigned by its range, at the scale its range asks
-  /// for. A value that is given 16 bits has an 8-bit copy too, for operators that read no more.
+  /// for; signed, where the target's product or sum that it goes into takes nothing else. A value
+  /// that is given 16 bits has an 8-bit copy too, for operators that read no more.
   Activation activation(ValueId value, Width width = Width::bits8);
   Activation signed_activation(ValueId value, double least_scale = 0, Width width = Width::bits8);
   /// Signed tensor at exactly this scale. The scale must not be finer than an activation it comes
   /// from.
   Activation signed_activation_at(ValueId value, double scale, Width width = Width::bits8);
+  /// The same for an operand of a sum: where the target asks for int8, an unsigned tensor of half
+  /// the scale is halved, which cannot clip.
+  Activation summand_at(ValueId value, double scale, Width width = Width::bits8);
+  /// activation() for an operand of a product or a mean: signed, where the target asks for int8.
+  Activation factor(ValueId value, Width width = Width::bits8);
   /// Smallest scale at which a signed tensor holds the value's range without finer detail than is
   /// there.
   double signed_scale(ValueId value, Width width = Width::bits8);
@@ -131,6 +138,8 @@ class Lowering {
   void assign_precision();
   bool lower_chain(const Node& node);
   double least_scale(const Quantity& q) const;
+  bool wants_int8(ValueId value) const;
+  Activation halved(ValueId value, const Activation& u, double scale);
   Activation separate_output(ValueId value, const Activation& a);
   void refuse_constant_outputs();
   Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);

@@ -29,7 +29,7 @@ double scale_of(const std::vector<double>& scale, std::size_t channel) {
 std::vector<std::int32_t> integer_bias(const DeferredLinear& linear,
                                        const std::vector<double>& scale) {
   std::vector<std::int32_t> q;
-  if (linear.op == "Conv") return q;
+  if (linear.bias_in_requant) return q;
   for (std::size_t c = 0; c < linear.bias.size(); ++c) {
     const double rounded = std::floor(linear.bias[c] / scale_of(scale, c) + 0.5);
     // Integers travel as float32, which is exact up to 2^24.
@@ -69,8 +69,9 @@ Interval hull(const std::vector<Interval>& all) {
 
 }  // namespace
 
-/// Appends the node with these weights. A Conv leaves its bias to the requant's add; Gemm takes it
-/// as its int32 input and MatMul as an Add behind it (deeploy-dialect.md 1.4, 13.5).
+/// Appends the node with these weights. A Conv leaves its bias to the requant's add, and so does a
+/// Gemm where the target asks for it; else Gemm takes it as its int32 input and MatMul as an Add
+/// behind it (deeploy-dialect.md 1.4, 13.5).
 void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weights) {
   const ValueId w = out_.add_constant(linear.name + "_weight", weights.q);
   weight_origins_.push_back({out_.value(w).name, linear.weights_name, linear.weights, weights.scale,
@@ -94,7 +95,7 @@ void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weigh
     linear.accumulator =
         emit("Add", linear.name + "_biased", {linear.accumulator, b}, {}, linear.origin);
   }
-  if (linear.op == "Conv") linear.offset = linear.bias;
+  if (linear.bias_in_requant) linear.offset = linear.bias;
 }
 
 /// Weights with the scales their magnitudes ask for. A channel of nothing but zeros asks for none:
@@ -191,7 +192,7 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
   QuantizedWeights natural = natural_weights(linear);
   const std::size_t n = linear.channels();
-  const bool adds_bias = linear.op == "Conv" && !linear.bias.empty();
+  const bool adds_bias = linear.bias_in_requant && !linear.bias.empty();
   const double unit = linear.x_scale / wanted.scale;
   std::string why;
   if (const auto own = grid_weights(linear))

@@ -13,6 +13,7 @@
 #include "waveq/graph/executor.h"
 #include "waveq/graph/onnx_reader.h"
 #include "waveq/graph/op.h"
+#include "waveq/integerize/equalize.h"
 
 namespace waveq {
 
@@ -21,6 +22,9 @@ namespace {
 // Samples on which single tensors are compared: enough for a stable ratio, far from dominating the
 // run.
 constexpr std::size_t kQualitySamples = 8;
+// Samples on which the features of linear attentions are measured: extremes of a row need more than
+// one, and the choice is not sensitive.
+constexpr std::size_t kEqualizationSamples = 16;
 
 /// Measures each stage's wall time into the result.
 class Stopwatch {
@@ -172,11 +176,15 @@ const std::vector<PassInfo>& pipeline_passes() {
       {"import", "ONNX file -> graph with static shapes", "exact", "graph/onnx"},
       {"rewrite", "float graph -> canonical float graph, rules below", "reassociates",
        "rewrites/registry.cpp"},
+      {"equalize", "Q.(K^T V) = (Q/c).((cK)^T V), a factor for each feature", "reassociates",
+       "integerize/equalize.cpp"},
       {"calibrate", "samples -> range of every float tensor", "measures", "calibration"},
       {"lower", "canonical float graph -> integer operators, rules below", "approximates",
        "integerize/lowering"},
       {"clean_up", "merges reshapes and transposes between integer operators", "exact",
        "rewrites/registry.cpp"},
+      {"legalize", "the forms the target's kernels take, see `waveq targets --explain`", "exact",
+       "export/legalize"},
       {"prove", "interval analysis: no int32 intermediate can wrap, no divisor can be zero",
        "checks", "integerize/proof.cpp"},
       {"golden", "inputs, outputs and every intermediate tensor of one sample", "measures",
@@ -210,7 +218,7 @@ Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport
   return graph;
 }
 
-CalibrationTable calibrate_for(const QuantizeJob& job, const Graph& graph, SampleSource& data,
+CalibrationTable calibrate_for(const QuantizeJob& job, Graph& graph, SampleSource& data,
                                const FakeQuantization& fake) {
   CalibrateOptions options;
   options.threads = static_cast<int>(std::max(job.threads, 1u));
@@ -219,6 +227,7 @@ CalibrationTable calibrate_for(const QuantizeJob& job, const Graph& graph, Sampl
   CalibrationTable table;
   if (job.calibration_table) {
     table = given_table(job, graph);
+    apply_equalization(graph, table.equalization);
     table.choose_ranges(options.observer, options.quant, options.threads);
   } else {
     for (const std::string& note : data.notes()) spdlog::info("{}", note);
@@ -226,7 +235,16 @@ CalibrationTable calibrate_for(const QuantizeJob& job, const Graph& graph, Sampl
       options.progress = [&](std::uint64_t done, std::uint64_t total) {
         job.progress("calibrate", done, total);
       };
+    const std::string canonical = fingerprint(graph);
+    ChannelFactors factors;
+    // A model that states its grids has chosen them for the tensors as they are.
+    if (job.recipe.equalize && fake.tensors.empty())
+      factors = choose_equalization(graph, data, kEqualizationSamples);
+    apply_equalization(graph, factors);
+    data.rewind();
     table = calibrate(graph, data, options);
+    table.fingerprint = canonical;
+    table.equalization = std::move(factors);
   }
   pin_ranges(table, fake, graph);
   return table;
@@ -258,6 +276,7 @@ IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& tab
   IntegerNetwork network = integerize(graph, ranges, options);
   rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",
                                      "eliminate_duplicates"}});
+  for (const Legalization& l : job.target.form.legalizations) l.apply(network.graph);
   restore_quant(network.graph);
   network.graph.compact();
   network.graph.verify();
@@ -272,7 +291,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
   result.float_graph = timed("import", [&] {
     return load_canonical(job.model, job.recipe, &result.rewrites, &result.fake_quantization);
   });
-  const Graph& graph = result.float_graph;
+  Graph& graph = result.float_graph;
   const FakeQuantization& fake = result.fake_quantization;
   for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.string(), note);
 

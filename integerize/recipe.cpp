@@ -138,6 +138,8 @@ const std::vector<Field>& fields() {
       integer("quantization", "weight_levels", &Recipe::weight_levels, "256 for 8 bits"),
       boolean("quantization", "per_channel_weights", &Recipe::per_channel_weights,
               "one weight scale per output channel"),
+      boolean("quantization", "equalize", &Recipe::equalize,
+              "features of linear attentions share a scale after factors that cancel"),
       text("operators", "softmax", &Recipe::softmax,
            "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), itamax"),
       integer("requant", "requant_bits", &Recipe::requant_bits,

@@ -215,7 +215,7 @@ SweepResult sweep(const QuantizeJob& job, const SweepOptions& options) {
   check_recipe(job.recipe);
   SweepResult result;
   FakeQuantization fake;
-  const Graph graph = load_canonical(job.model, job.recipe, nullptr, &fake);
+  Graph graph = load_canonical(job.model, job.recipe, nullptr, &fake);
   const std::unique_ptr<SampleSource> calibration_data = job.calibration_data.open(graph);
   const CalibrationTable table = calibrate_for(job, graph, *calibration_data, fake);
   const IntegerNetwork network = lower_to_integers(graph, table, job, fake);

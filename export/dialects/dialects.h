@@ -5,10 +5,11 @@
 
 namespace waveq {
 
-TargetProfile deeploy_generic();  ///< deeploy_generic.cpp
-TargetProfile onnx_standard();    ///< onnx_standard.cpp
-TargetProfile qdq();              ///< qdq.cpp
-TargetProfile waveq_domain();     ///< waveq_domain.cpp
+TargetProfile deeploy_generic();   ///< deeploy_generic.cpp
+TargetProfile deeploy_siracusa();  ///< deeploy_siracusa.cpp
+TargetProfile onnx_standard();     ///< onnx_standard.cpp
+TargetProfile qdq();               ///< qdq.cpp
+TargetProfile waveq_domain();      ///< waveq_domain.cpp
 
 /// Inputs and outputs in graph order, with their integer dtypes, and every node's output by name.
 TargetFiles integer_files(const TargetProfile& profile, const QuantizeResult& result);

@@ -8,14 +8,15 @@
 namespace waveq {
 
 const std::vector<TargetProfile>& targets() {
-  static const std::vector<TargetProfile> all = {deeploy_generic(), onnx_standard(), qdq(),
-                                                 waveq_domain()};
+  static const std::vector<TargetProfile> all = {deeploy_generic(), deeploy_siracusa(),
+                                                 onnx_standard(), qdq(), waveq_domain()};
   return all;
 }
 
 TargetAbilities TargetProfile::abilities() const {
   TargetAbilities a;
   a.name = name;
+  a.form = form;
   a.general_conv = general_conv;
   a.requant_per_channel = requant_per_channel;
   a.max_add_per_mul = max_add_per_mul;

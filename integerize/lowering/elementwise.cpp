@@ -145,6 +145,7 @@ void scale_channels(Lowering& to, ValueId x, ValueId y, const std::vector<double
   linear->origin = to.node().origin.empty() ? to.node().name : to.node().origin;
   linear->x = in.id;
   linear->x_scale = in.quant.scale;
+  linear->bias_in_requant = true;
   Shape weights{static_cast<std::int64_t>(gain.size()), 1};
   weights.resize(2 + spatial, 1);
   linear->weights = Tensor::from<float>(weights, std::vector<float>(gain.begin(), gain.end()));
@@ -159,6 +160,31 @@ void scale_channels(Lowering& to, ValueId x, ValueId y, const std::vector<double
   to.define(y, std::move(q));
 }
 
+/// ReLU(L(z))*g = ReLU((g*L)(z)) for positive gains, L a convolution: it is computed once more with
+/// the gains in its weights where something else reads L, too.
+bool scale_features(Lowering& to, ValueId x, ValueId y, const std::vector<double>& gain) {
+  const Quantity& q = to.quantity(x);
+  if (!q.relu || !q.linear || q.upper > 0 || q.linear->op != "Conv" ||
+      std::ranges::any_of(gain, [](double g) { return g <= 0; }))
+    return false;
+  auto linear = std::make_shared<DeferredLinear>(*q.linear);
+  linear->name = to.name_for(y);
+  linear->accumulator = {};
+  linear->scale.clear();
+  linear->offset.clear();
+  linear->shift = 0;
+  const auto weights = linear->weights.as<float>();
+  const std::size_t each = weights.size() / gain.size();
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    weights[i] = static_cast<float>(weights[i] * gain[i / each]);
+  if (!linear->bias.empty()) linear->bias = combine(linear->bias, gain, 1.0, times);
+  Quantity scaled = q;
+  scaled.id = {};
+  scaled.linear = std::move(linear);
+  to.define(y, std::move(scaled));
+  return true;
+}
+
 /// Both operands as signed 8-bit at one scale, the integer operator, an accumulator of that scale.
 void add_activations(Lowering& to, const Node& node) {
   const ValueId a = node.inputs[0], b = node.inputs[1];
@@ -167,8 +193,7 @@ void add_activations(Lowering& to, const Node& node) {
   const Width width = to.width(node.op);
   const double scale = std::max(to.signed_scale(a, width), to.signed_scale(b, width));
   Quantity sum;
-  const Activation left = to.signed_activation_at(a, scale, width),
-                   right = to.signed_activation_at(b, scale, width);
+  const Activation left = to.summand_at(a, scale, width), right = to.summand_at(b, scale, width);
   sum.id = to.emit(node.op, to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
   sum.scale = {scale};
   to.define(node.outputs.front(), std::move(sum));
@@ -204,6 +229,7 @@ void lower_mul(Lowering& to, const Node& node) {
       to.refuse("its constant is neither one number nor one per channel");
     if (std::ranges::any_of(*factor, [](double f) { return !std::isfinite(f); }))
       to.refuse("its constant holds a non-finite number");
+    if (factor->size() > 1 && scale_features(to, x, y, *factor)) return;
     if (factor->size() > 1 && !takes_channels(to, to.quantity(x)))
       return scale_channels(to, x, y, *factor);
     if (std::ranges::any_of(*factor, [](double f) { return f == 0; }))
@@ -225,8 +251,7 @@ void lower_mul(Lowering& to, const Node& node) {
   if (to.shape(node.inputs[0]) != to.shape(node.inputs[1]))
     to.refuse("operands of different shapes: the target's kernel does not broadcast");
   const Width width = to.width("Mul");
-  const Activation a = to.activation(node.inputs[0], width),
-                   b = to.activation(node.inputs[1], width);
+  const Activation a = to.factor(node.inputs[0], width), b = to.factor(node.inputs[1], width);
   Quantity product;
   product.id = to.emit("Mul", to.name_for(y, "_acc"), {a.id, b.id});
   product.scale = {a.quant.scale * b.quant.scale};

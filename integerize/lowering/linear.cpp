@@ -21,6 +21,7 @@ std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId
   linear->x = in.id;
   linear->x_scale = in.quant.scale;
   linear->weights_name = to.source().value(node.inputs.at(1)).name;
+  linear->bias_in_requant = node.op == "Conv";
   return linear;
 }
 
@@ -148,6 +149,7 @@ void lower_gemm(Lowering& to, const Node& node) {
   linear->attrs.set("beta", 1.0);
   linear->attrs.set("transA", std::int64_t{0});
   linear->attrs.set("transB", std::int64_t{1});
+  linear->bias_in_requant = to.options().target.form.gemm_bias_in_requant;
   define(to, node, std::move(linear));
 }
 
@@ -204,6 +206,7 @@ void lower_matmul(Lowering& to, const Node& node) {
       for (const char* one : {"alpha", "beta"}) linear->attrs.set(one, 1.0);
       linear->attrs.set("transA", std::int64_t{0});
       linear->attrs.set("transB", std::int64_t{1});
+      linear->bias_in_requant = to.options().target.form.gemm_bias_in_requant;
     } else {
       linear->weights = to.source().constant(b);
       linear->channel_axis = -1;
@@ -211,7 +214,7 @@ void lower_matmul(Lowering& to, const Node& node) {
     return define(to, node, std::move(linear));
   }
   const Width width = to.width("MatMul");
-  const Activation left = to.activation(a, width), right = to.activation(b, width);
+  const Activation left = to.factor(a, width), right = to.factor(b, width);
   Quantity product;
   product.id = to.emit("MatMul", to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
   product.scale = {left.quant.scale * right.quant.scale};

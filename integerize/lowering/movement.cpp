@@ -139,9 +139,9 @@ ValueId constant_at(Lowering& to, ValueId id, const QuantParams& quant) {
   const Tensor& real = to.source().constant(id);
   std::vector<std::int32_t> codes;
   for (double v : to_double(real))
-    codes.push_back(static_cast<std::int32_t>(
-        std::clamp(std::round(v / quant.scale), static_cast<double>(quant.lo()),
-                   static_cast<double>(quant.hi()))));
+    codes.push_back(static_cast<std::int32_t>(std::clamp(std::round(v / quant.scale),
+                                                         static_cast<double>(quant.lo()),
+                                                         static_cast<double>(quant.hi()))));
   return to.out().add_constant(
       to.name_for(id, "_codes"),
       cast(Tensor::from<std::int32_t>(real.shape(), codes), quant.storage()));
@@ -161,8 +161,8 @@ void lower_concat(Lowering& to, const Node& node) {
   const std::int64_t levels = width == Width::bits16 ? 65536 : to.options().activation_levels;
   double scale = 0;
   for (ValueId in : node.inputs)
-    scale = std::max(scale, to.is_constant(in) ? constant_scale(to, in, levels)
-                                               : to.signed_scale(in, width));
+    scale = std::max(
+        scale, to.is_constant(in) ? constant_scale(to, in, levels) : to.signed_scale(in, width));
   Activation a;
   for (ValueId in : node.inputs)
     if (!to.is_constant(in)) a = to.signed_activation_at(in, scale, width);

@@ -27,7 +27,7 @@ void lower_reduce(Lowering& to, const Node& node) {
   for (std::int64_t& a : axes) a = normalize_axis(a, rank, node.name);
   std::ranges::sort(axes);
 
-  Activation in = to.activation(x, to.width("MatMul"));
+  Activation in = to.factor(x, to.width("MatMul"));
   ValueId id = in.id;
   // Reduced axes last.
   std::vector<std::int64_t> perm;

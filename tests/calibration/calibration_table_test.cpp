@@ -304,3 +304,17 @@ TEST_CASE("calibration table: names that are not UTF-8 are an error, not a crash
   t.choose_ranges({});
   CHECK_THROWS_AS(t.to_text(), Error);
 }
+
+TEST_CASE("calibration table: factors on channels are kept, checked, and part of what merges") {
+  CalibrationTable table = table_of(0, 4);
+  table.equalization = {{"k", {0.4375, 2.0}}};
+  const std::string text = table.to_text();
+  CHECK(CalibrationTable::from_text(text, "table") == table);
+  CHECK(failure(replaced(text, "0.4375", "-0.4375")).code() == ErrorCode::parse);
+  CHECK(failure(replaced(text, "0.4375", "\"half\"")).code() == ErrorCode::parse);
+  CalibrationTable other = table_of(4, 9);
+  other.equalization = table.equalization;
+  CHECK(merge(table, other).equalization == table.equalization);
+  other.equalization["k"] = {0.4375, 1.0};
+  CHECK_THROWS_AS(merge(table, other), Error);
+}

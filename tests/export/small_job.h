@@ -24,7 +24,8 @@ inline Attrs attributes(std::initializer_list<std::pair<std::string, Attr>> pair
   return attrs;
 }
 
-inline void write_arrays(const fs::path& path, const std::vector<std::pair<std::string, Tensor>>& arrays) {
+inline void write_arrays(const fs::path& path,
+                         const std::vector<std::pair<std::string, Tensor>>& arrays) {
   std::vector<NpzItem> items;
   for (const auto& [name, tensor] : arrays) items.push_back({name, &tensor});
   write_npz(path, items);
@@ -45,19 +46,26 @@ inline Tensor wave(Shape shape, int start) {
   return t;
 }
 
-/// Conv, ReLU, Reshape, Gemm in `dir`/model.onnx, `dir`/calib.npz with labels, and the job over both.
-/// Two tensors are named by one letter in both cases.
+/// Conv, ReLU, Reshape, Gemm in `dir`/model.onnx, `dir`/calib.npz with labels, and the job over
+/// both. Two tensors are named by one letter in both cases.
 inline QuantizeJob small_job(const fs::path& dir) {
   Graph g;
   g.name = "small";
   const ValueId x = g.add_input("x", {DType::f32, {1, 2, 8}});
-  const ValueId K = g.emit("Conv", "K", {x, g.add_constant("w", wave({3, 2, 3}, 1)), g.add_constant("b", wave({3}, 7))}, attributes({{"pads", Ints{1, 1}}}));
+  const ValueId K = g.emit(
+      "Conv", "K", {x, g.add_constant("w", wave({3, 2, 3}, 1)), g.add_constant("b", wave({3}, 7))},
+      attributes({{"pads", Ints{1, 1}}}));
   const ValueId k = g.emit("Relu", "k", {K});
-  const ValueId flat = g.emit("Reshape", "flat", {k, g.add_constant("s", Tensor::from<std::int64_t>({2}, {1, 24}))});
-  const ValueId y = g.emit("Gemm", "logits", {flat, g.add_constant("w2", wave({24, 4}, 3)), g.add_constant("b2", wave({4}, 5))});
+  const ValueId flat =
+      g.emit("Reshape", "flat", {k, g.add_constant("s", Tensor::from<std::int64_t>({2}, {1, 24}))});
+  const ValueId y =
+      g.emit("Gemm", "logits",
+             {flat, g.add_constant("w2", wave({24, 4}, 3)), g.add_constant("b2", wave({4}, 5))});
   g.add_output(y);
   write_onnx(dir / "model.onnx", g);
-  write_arrays(dir / "calib.npz", {{"x", wave({6, 2, 8}, 11)}, {"labels", Tensor::from<std::int64_t>({6}, {0, 1, 2, 3, 0, 1})}});
+  write_arrays(dir / "calib.npz",
+               {{"x", wave({6, 2, 8}, 11)},
+                {"labels", Tensor::from<std::int64_t>({6}, {0, 1, 2, 3, 0, 1})}});
   QuantizeJob job;
   job.model = dir / "model.onnx";
   job.calibration_data = dir / "calib.npz";

@@ -1,6 +1,4 @@
-#include <functional>
-
-#include "small_job.h"
+#include "net.h"
 #include "waveq/export/target.h"
 #include "waveq/graph/file.h"
 #include "waveq/graph/integer_import.h"
@@ -10,23 +8,6 @@ namespace waveq {
 namespace {
 
 using namespace test;
-
-/// A network under construction.
-struct Net {
-  Graph g;
-  ValueId in(Shape shape, DType dtype = DType::i8) { return g.add_input("x", {dtype, std::move(shape)}); }
-  template <class T = std::int8_t>
-  ValueId c(Shape shape, T value = 1) {
-    const auto n = static_cast<std::size_t>(element_count(shape));
-    return g.add_constant("c", Tensor::from<T>(std::move(shape), std::vector<T>(n, value)));
-  }
-  ValueId op(const std::string& name, std::vector<ValueId> inputs, Attrs attrs = {}) { return g.emit(name, name, std::move(inputs), std::move(attrs)); }
-  ValueId requant(ValueId x, ValueId mul, ValueId add, std::int64_t div = 64, std::int64_t is_signed = 1) {
-    return op("RequantShift", {x, mul, add}, attributes({{"div", div}, {"n_levels_out", std::int64_t{256}}, {"signed", is_signed}}));
-  }
-};
-
-using Build = std::function<ValueId(Net&)>;
 
 std::vector<Finding> findings_of(const Build& build) {
   Net net;

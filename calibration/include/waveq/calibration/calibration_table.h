@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "waveq/calibration/observer.h"
 #include "waveq/calibration/statistics.h"
@@ -31,7 +32,7 @@ struct TensorCalibration {
 /// where positive and negative are the histogram's bins from the smallest magnitude up: base64 of
 /// little-endian base-128 numbers, a count each; a 0 is followed by the length of the run of empty
 /// bins it stands for. The largest magnitude of min and max fixes the bins' edges
-/// (TensorStatistics).
+/// (TensorStatistics). "equalization", where there is one, maps tensors to lists of factors.
 struct CalibrationTable {
   std::string model;  ///< name of the network
   std::string
@@ -41,6 +42,9 @@ struct CalibrationTable {
   ObserverSpec observer;  ///< of all ranges that are not pinned
   QuantSpec quant;        ///< the levels those ranges were chosen for
   std::map<std::string, TensorCalibration, std::less<>> tensors;
+  /// Factors by which channels of tensors were multiplied before anything was measured, positive;
+  /// part of what the statistics are about.
+  std::map<std::string, std::vector<double>, std::less<>> equalization;
 
   friend bool operator==(const CalibrationTable&, const CalibrationTable&) = default;
 

@@ -27,7 +27,7 @@ struct Finding {
 
 /// What the files of a finished folder hold that depends on the target.
 struct TargetFiles {
-  std::string network;  ///< network.onnx
+  std::string network;                                                       ///< network.onnx
   std::vector<std::pair<std::string, Tensor>> inputs, outputs, activations;  ///< the golden vectors
 };
 
@@ -57,7 +57,9 @@ struct TargetProfile {
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
-  std::vector<std::string> limits;   ///< rules that hold for the whole network, in words
+  /// What the lowering must observe, and the exact rewritings behind it.
+  TargetForm form;
+  std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
   /// The integer network's file in the target's dialect. \throws Error of the ONNX writer.

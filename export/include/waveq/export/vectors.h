@@ -76,7 +76,7 @@ struct OperatorSpec {
   /// both drawn.
   std::vector<std::string> operands = {};
   std::vector<std::string> attributes = {};  ///< NAME=1, NAME=[1,2], NAME=text
-  std::uint64_t seed = 0;               ///< of drawn constants
+  std::uint64_t seed = 0;                    ///< of drawn constants
 };
 
 /// The node alone, and the intervals that its inputs were given by name.

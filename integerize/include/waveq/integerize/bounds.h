@@ -24,9 +24,9 @@ struct Bounds {
 /// The largest magnitude any int32 intermediate of a node can reach, and whether that is shown to
 /// fit.
 struct NodeBound {
-  double worst = 0;             ///< largest reachable |intermediate|
-  bool proven = false;          ///< no intermediate can leave its type, no divisor can be zero
-  std::string reason;           ///< why not proven; for a relational argument, what it rests on
+  double worst = 0;     ///< largest reachable |intermediate|
+  bool proven = false;  ///< no intermediate can leave its type, no divisor can be zero
+  std::string reason;   ///< why not proven; for a relational argument, what it rests on
 };
 
 /// Interval analysis of an integer network with its real weights (integer-approximations.md 15):

@@ -9,6 +9,7 @@
 
 #include "waveq/graph/graph.h"
 #include "waveq/integerize/fake_quant.h"
+#include "waveq/integerize/target_form.h"
 #include "waveq/quantizers/quantizer.h"
 #include "waveq/quantizers/requant.h"
 
@@ -24,6 +25,7 @@ struct TargetAbilities {
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
+  TargetForm form;
 };
 
 /// Choices that shape the integer network.

@@ -90,7 +90,7 @@ Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport
 
 /// Ranges of the tensors of a canonical graph: the job's table, else a run over its calibration
 /// data.
-CalibrationTable calibrate_for(const QuantizeJob& job, const Graph& canonical, SampleSource& data,
+CalibrationTable calibrate_for(const QuantizeJob& job, Graph& graph, SampleSource& data,
                                const FakeQuantization& fake);
 
 /// A factor for the range of each tensor, by name.

@@ -38,7 +38,8 @@ struct Recipe {
   std::int64_t activation_levels = 256;  ///< 2..256
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;
-  std::string softmax = "ibert";   ///< "ibert", "quantlib" or "itamax"
+  bool equalize = true;           ///< features of linear attentions, see equalize.h
+  std::string softmax = "ibert";  ///< "ibert", "quantlib" or "itamax"
   /// Bits of the tensors that nodes make: see IntegerizeOptions::precision.
   std::map<std::string, std::int64_t> precision;
   std::int64_t requant_bits = 32;  ///< width of the requant's product on the target, 16..32

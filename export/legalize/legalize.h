@@ -1,0 +1,37 @@
+#pragma once
+
+#include "waveq/graph/graph.h"
+
+// Exact rewritings of integer networks for targets that lack a form. Each keeps every integer of
+// every tensor that keeps its name; a tensor may get further axes of length one.
+namespace waveq {
+
+/// requant_1(f(x)), requant_2(f(x)) with one f  =>  an f for each requant: kernels that compute f
+/// and its requant as one have a single result.
+void separate_requants(Graph& graph);
+
+/// Conv over [1,C,T] => Conv over [1,C,1,T]; Gemm over [1,K] with constant weights and no bias =>
+/// 1x1 Conv over [1,K,1,1]. Requants, sums and other elementwise operators behind them keep the
+/// longer shape, network outputs included; a Reshape stands wherever another operator reads or
+/// makes such a tensor.
+void conv_as_2d(Graph& graph);
+
+/// Conv(x, w){pads} => Conv(Pad(x), w) where the pads are not equal on all sides, or where a
+/// depthwise kernel strides over them.
+void explicit_pads(Graph& graph);
+
+/// A depthwise 2-D kernel of fewer taps gets columns of zeros, and its input as much padding.
+void widen_depthwise_kernels(Graph& graph, std::int64_t least_taps);
+
+/// Sizes that a target's elementwise kernels handle.
+struct WideElementwise {
+  std::int64_t requant_elements;  ///< of a requant that no other kernel takes along, at most
+  std::int64_t requant_multiple;  ///< and a multiple of this
+  std::int64_t add_elements;      ///< of a sum, at most
+};
+
+/// Beyond these sizes, over 8-bit [1,C,H,W]: RequantShift(x) => RequantShift(1x1 Conv with the
+/// unit matrix); a + b => 1x1 Conv with two unit matrices over the two laid side by side.
+void wide_elementwise_as_conv(Graph& graph, const WideElementwise& limits);
+
+}  // namespace waveq
