@@ -135,17 +135,8 @@ NodeBound check_node(const TransferContext& ctx) {
     double most = 0;
     for (std::size_t i = 0; i < ctx.node.inputs.size(); ++i) most += magnitude(ctx.input(i).hull());
     return fits_int32(most);
-}
-
+  }
   if (op == "iGRU" || op == "iLSTM") return check_recurrent(ctx);
-  if (op == "Conv" || op == "Gemm" || op == "MatMul") {
-    const AccumulatorBounds acc = accumulator_bounds(ctx);
-    return fits_int32(std::max(acc.prefix, magnitude(acc.value.hull())));
-  }
-  if (op == "IntegerMean" || op == "ReduceMean") {
-    const auto n = static_cast<double>(reduced_count(ctx));
-    return fits_int32(magnitude(ctx.input(0).hull()) * n + n / 2);
-  }
   if (op == "iHardswish") return check_hardswish(ctx);
   if (op == "Conv" || op == "Gemm" || op == "MatMul")
     return fits_int32(magnitude(accumulator_bounds(ctx).partial.hull()));

@@ -293,7 +293,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
   });
   Graph& graph = result.float_graph;
   const FakeQuantization& fake = result.fake_quantization;
-  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.string(), note);
+  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.path.string(), note);
 
   // What has no integer form is told before minutes are spent on calibration.
   if (const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));

@@ -169,6 +169,11 @@ Bounds hardswish_bounds(const TransferContext& ctx) {
   return Bounds::all(out);
 }
 
+Bounds range_of_type(const TransferContext& ctx) {
+  const DType dtype = ctx.graph.value(ctx.node.outputs.front()).type.dtype;
+  return Bounds::all({lowest(dtype), highest(dtype)});
+}
+
 Bounds padded(const TransferContext& ctx) {
   Interval out = ctx.input(0).hull();
   if (ctx.node.attrs.get_string("mode", "constant") != "constant") return Bounds::all(out);
