@@ -239,7 +239,7 @@ std::vector<double> factors_for(const Measured& m) {
 
 }  // namespace
 
-ChannelFactors choose_equalization(const Graph& graph, Dataset& data, std::size_t samples) {
+ChannelFactors choose_equalization(const Graph& graph, SampleSource& data, std::size_t samples) {
   std::vector<Attention> attentions;
   std::set<ValueId> taken;
   for (NodeId id : graph.topological_order()) {

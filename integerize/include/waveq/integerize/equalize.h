@@ -23,7 +23,7 @@ using ChannelFactors = std::map<std::string, std::vector<double>, std::less<>>;
 /// measured on the first `samples` samples. Attentions for which p = 0 is best, and those written
 /// otherwise, get none. Source: equalization as in Nagel et al. 2019 (arXiv:1906.04721), 4.1, here
 /// across a product of two activations.
-ChannelFactors choose_equalization(const Graph& canonical, Dataset& data, std::size_t samples);
+ChannelFactors choose_equalization(const Graph& canonical, SampleSource& data, std::size_t samples);
 
 /// Puts a product with the factors behind each of the tensors.
 /// \throws Error{data} for a tensor that the graph does not have, or of another number of channels.
