@@ -100,7 +100,6 @@ int run(const CLI::App& app, const Options& o) {
   if (app.count("--min-sqnr")) job.recipe.min_sqnr_db = o.min_sqnr;
   if (app.count("--min-agreement")) job.recipe.min_agreement = o.min_agreement;
   if (app.count("--max-top1-drop")) job.recipe.max_top1_drop = o.max_drop;
-  job.form = find_target(job.recipe.target).form;
   job.threads = o.common.thread_count();
   job.progress = progress_line();
   check_output_dir(o.out);
