@@ -97,7 +97,7 @@ TEST_CASE("folder: a failure leaves the old folder and no temporary one") {
     CHECK_NOTHROW(w.write());
   }
   SUBCASE("an input file is gone") {
-    fs::remove(w.job.model);
+    fs::remove(w.job.model.path);
     CHECK(code_of([&] { w.write(); }) == ErrorCode::io);
   }
   SUBCASE("the target is unknown") {
@@ -155,7 +155,7 @@ TEST_CASE("folder: the manifest holds the digests of inputs and outputs") {
   w.write();
   const auto j = nlohmann::json::parse(read_file(w.dir / "manifest.json"));
   CHECK(j["tool"] == "waveq");
-  CHECK(j["inputs"]["model"]["sha256"] == sha256(read_file(w.job.model)));
+  CHECK(j["inputs"]["model"]["sha256"] == sha256(read_file(w.job.model.path)));
   for (const std::string& name : kFiles)
     if (name != "manifest.json") CHECK(j["outputs"][name] == sha256(read_file(w.dir / name)));
   CHECK(sha256("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
