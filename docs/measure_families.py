@@ -13,11 +13,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # family, model, folder of the data, evaluation data, target, what stands for what has no integer operator of its own
 FAMILIES = [
-    ("DS-CNN", "dscnn_fsdd/model.onnx", "dscnn_fsdd", "test_noisy.npz", "deeploy-generic", "–"),
-    ("TinySpeech X", "tinyspeech_fsdd/model_x_bn_opset17.onnx", "tinyspeech_fsdd", "test_noisy.npz", "waveq", "sigmoid: table"),
-    ("TinySpeech Z", "tinyspeech_fsdd/model_z.onnx", "tinyspeech_fsdd", "test_noisy.npz", "waveq", "sigmoid: table"),
-    ("Waveformer, elu(x)+1", "waveformer_elu1_fsdd/model.onnx", "waveformer_kws_fsdd", "test.npz", "waveq", "elu, GELU: tables"),
-    ("GRU enhancement", "enhance_rnn_fsdd/model_gru.onnx", "enhance_rnn_fsdd", None, "waveq", "gates: 512 segments; mask: table"),
+    (family, model, folder, evaluation, target, approximated)
+    for family, model, folder, evaluations, target, approximated in (
+        ("DS-CNN", "dscnn_fsdd/model.onnx", "dscnn_fsdd", ("test.npz", "test_noisy.npz"), "deeploy-generic", "–"),
+        ("TinySpeech X", "tinyspeech_fsdd/model_x_bn_opset17.onnx", "tinyspeech_fsdd", ("test.npz", "test_noisy.npz"), "waveq", "sigmoid: table"),
+        ("TinySpeech Z", "tinyspeech_fsdd/model_z.onnx", "tinyspeech_fsdd", ("test.npz", "test_noisy.npz"), "waveq", "sigmoid: table"),
+        ("Waveformer, elu(x)+1", "waveformer_elu1_fsdd/model.onnx", "waveformer_kws_fsdd", ("test.npz",), "waveq", "elu, GELU: tables"),
+        ("GRU enhancement", "enhance_rnn_fsdd/model_gru.onnx", "enhance_rnn_fsdd", (None,), "waveq", "gates: 512 segments; mask: table"),
+    ) for evaluation in evaluations
 ]
 
 
