@@ -280,6 +280,7 @@ void bind_recipe(py::module_& m) {
       .def_readwrite("requant_bits", &Recipe::requant_bits)
       .def_readwrite("max_shift", &Recipe::max_shift)
       .def_readwrite("precision", &Recipe::precision)
+      .def_readwrite("equalize", &Recipe::equalize)
       .def_readwrite("softmax", &Recipe::softmax)
       .def_readwrite("seed", &Recipe::seed);
 }
@@ -343,6 +344,7 @@ void bind_table(py::module_& m) {
   py::class_<CalibrationTable>(m, "CalibrationTable")
       .def_readonly("samples", &CalibrationTable::samples)
       .def_readwrite("fingerprint", &CalibrationTable::fingerprint)
+      .def_readonly("equalization", &CalibrationTable::equalization)
       .def("names",
            [](const CalibrationTable& t) {
              std::vector<std::string> names;

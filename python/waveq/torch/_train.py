@@ -59,7 +59,11 @@ class QuantizedModel(nn.Module):
         self._data = sample_data(calibration_data)
         #: the last lowering
         self.result = _api.quantize(model, self._data, **options)
-        self._recipe, self._table = self.result.recipe, self.result.calibration
+        self._recipe = self.result.recipe
+        if self.result.calibration.equalization:  # its factors belong to the weights from here on
+            self._recipe.equalize = False
+            self.result = _api.quantize(_api.rewrite(self.result.float_network), self._data, recipe=self._recipe)
+        self._table = self.result.calibration
         self._float = self.result.float_network
         sources = find_sources(module, self._float.nodes, self._float.constants())
         learned = self._learnable_ranges() if learn_ranges else []
