@@ -543,6 +543,7 @@ bool Lowering::lower_chain(const Node& node) {
   const ValueId y = node.outputs.front();
   const auto x = chains_.source(y);
   if (!x) return false;
+  if (node.op == "Gelu" && options_.target.keeps_dialect && *x == node.inputs.front()) return false;
   if (chains_.is_read(y)) lower_table(*this, *x, y);
   return true;
 }

@@ -95,8 +95,8 @@ def fine_tune(model, data, args, rng):
     batches = max(1, len(audio) // args.batch)
     optimizer = torch.optim.Adam([{"params": model.weight_parameters(), "lr": args.lr},
                                   {"params": model.range_parameters(), "lr": 3 * args.lr}])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [args.lr, 3 * args.lr], pct_start=0.1,
-                                                   total_steps=max(args.tune_epochs * batches, 10))
+    steps = max(args.tune_epochs * batches, 20)  # the warm-up needs more than one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [args.lr, 3 * args.lr], pct_start=0.1, total_steps=steps)
     started = time.monotonic()
     for epoch in range(args.tune_epochs):
         losses = []

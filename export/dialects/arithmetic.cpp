@@ -34,6 +34,10 @@ std::vector<ArithmeticRule> common_rules() {
        "Generic/src/iRMSNorm_s8.c"},
       {"iNoNorm", "the shift floors; the low 8 bits are kept, nothing saturates",
        "Snitch/src/iNoNorm.c"},
+      {"Table", "a look-up: its entries were rounded to nearest when it was made",
+       "docs/waveq-operators.md"},
+      {"iGRU, iLSTM", "gate sums are int32 and wrap; their requants round half up and saturate",
+       "docs/waveq-operators.md"},
       {"ITAMax, ITAPartialMax", "shifts round half up, the quotient floors",
        "Generic/src/Softmax_s8.c"},
   };

@@ -176,6 +176,7 @@ TargetProfile onnx_standard() {
   p.opset = 13;
   for (const StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
+  p.keeps_dialect = true;
   p.int16_operators = {"Add", "Concat",       "Flatten",  "MatMul", "Mul",
                        "Pad", "RequantShift", "Reshape",  "Slice",  "Squeeze",
                        "Sub", "Transpose",    "Unsqueeze"};

@@ -434,6 +434,7 @@ TargetProfile qdq() {
   p.summary = "float twin with QuantizeLinear/DequantizeLinear: simulation in any runtime";
   p.source = "ONNX operator set 13";
   p.opset = 13;
+  p.keeps_dialect = true;
   for (const StandardOperator& row : standard::standard_operators())
     if (!find_op(row.op)->moves_data) p.operators.push_back({row.op, spelling(row.op)});
   p.limits = {"inputs and outputs are float; their grid is the first and last pair of nodes",

@@ -17,6 +17,7 @@ TargetAbilities TargetProfile::abilities() const {
   TargetAbilities a;
   a.name = name;
   a.form = form;
+  a.keeps_dialect = keeps_dialect;
   a.general_conv = general_conv;
   a.requant_per_channel = requant_per_channel;
   a.max_add_per_mul = max_add_per_mul;

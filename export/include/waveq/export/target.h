@@ -53,6 +53,7 @@ struct TargetProfile {
   std::vector<ArithmeticRule> arithmetic;
   /// Operators that read 16-bit operands; RequantShift: that writes them.
   std::vector<std::string> int16_operators;
+  bool keeps_dialect = false;        ///< the integers of a Deeploy target (TargetAbilities)
   bool general_conv = false;         ///< Conv takes any group and dilation
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.

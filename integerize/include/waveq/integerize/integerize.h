@@ -21,6 +21,9 @@ struct TargetAbilities {
   std::set<std::string, std::less<>> operators;  ///< of the integer dialect
   /// Operators that read 16-bit operands. RequantShift: it writes 16-bit tensors.
   std::set<std::string, std::less<>> int16;
+  /// Tables only for functions that the dialect has no operator for, so that the integers are those
+  /// of its targets.
+  bool keeps_dialect = false;
   bool general_conv = false;         ///< Conv takes any group and dilation
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
