@@ -43,6 +43,8 @@ def _install(prefix, build):
         ["cmake", "--build", build, "--target", "_waveq", "--parallel", str(len(os.sched_getaffinity(0)))],
         ["cmake", "--install", build, "--component", "python", "--prefix", prefix, "--strip"],
     ]
+    if Path(build, "CMakeCache.txt").exists():
+        commands.pop(0)  # a build folder of one's own (WAVEQ_BUILD_DIR) keeps its settings
     for command in commands:
         subprocess.run([str(c) for c in command], check=True)
 

@@ -56,7 +56,7 @@ void check_conv_2d(const Check& c) {
 // a share, and an odd one takes it past its end (deeploy-dialect.md T17; UniformRequantShift.c,
 // pulp_nn_add_*.c).
 constexpr WideElementwise kSizes{
-    .requant_elements = 32768, .requant_multiple = 16, .add_elements = 65535};
+    .requant_elements = 32767, .requant_multiple = 16, .add_elements = 65535};
 
 void require_chunks(const Check& c) {
   const std::int64_t n = c.elements(0);
@@ -155,11 +155,11 @@ const Rows& rows() {
        {"int32 [..., M, d] / [..., M, 1] with the requant behind it", check_division_pulp}},
       {"MatMul", {"int8 x int8 -> int32, equal leading axes", check_matmul_pulp}},
       {"MaxPool", {"no pads, no ceil_mode", check_max_pool}},
-      {"Mul", {"int8 x int8 -> int32, at most 32768 elements, a multiple of 16", check_mul_pulp}},
+      {"Mul", {"int8 x int8 -> int32, at most 32767 elements, a multiple of 16", check_mul_pulp}},
       {"Pad", {"int8, constant 0, spatial axes", check_pad_pulp}},
       {"RequantShift",
        {"scalar, or per channel right behind Conv; 256 levels; unsigned only behind Conv, MatMul "
-        "and Add; elsewhere at most 32768 elements, a multiple of 16",
+        "and Add; elsewhere at most 32767 elements, a multiple of 16",
         check_requant_pulp}},
       {"Reshape", {"moves data", check_nothing}},
       {"Squeeze", {"moves data", check_nothing}},
