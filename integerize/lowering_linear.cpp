@@ -169,7 +169,7 @@ std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
                                                    double out_scale, const RequantLimits& limits,
                                                    std::string* why) {
   const std::vector<double> scale = accumulator_scale(linear, weights);
-  const bool adds_bias = linear.op == "Conv" && !linear.bias.empty();
+  const bool adds_bias = linear.bias_in_requant && !linear.bias.empty();
   std::vector<Interval> acc =
       reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
   const std::size_t sets = weights.scale.size() > 1 || adds_bias ? linear.channels() : 1;
