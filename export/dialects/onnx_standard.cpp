@@ -182,7 +182,6 @@ TargetProfile onnx_standard() {
                        "Sub", "Transpose",    "Unsqueeze"};
   p.general_conv = true;
   p.requant_per_channel = true;
-  p.max_add_per_mul = std::int64_t{1} << 24;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;
