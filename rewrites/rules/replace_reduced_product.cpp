@@ -18,15 +18,6 @@ bool repeats_along(const Shape& a, const Shape& b, std::size_t along) {
   return true;
 }
 
-ValueId swapped(Patch& patch, ValueId x, std::size_t rank) {
-  std::vector<std::int64_t> perm;
-  for (std::size_t d = 0; d < rank; ++d) perm.push_back(static_cast<std::int64_t>(d));
-  std::swap(perm[rank - 1], perm[rank - 2]);
-  Attrs attrs;
-  attrs.set("perm", perm);
-  return patch.node("Transpose", {x}, attrs);
-}
-
 }  // namespace
 
 Rule replace_reduced_product() {
@@ -56,8 +47,9 @@ Rule replace_reduced_product() {
               if (shape_of(graph, full) != shape ||
                   !repeats_along(shape, shape_of(graph, one), last ? rank - 2 : rank - 1))
                 continue;
-              const ValueId y = last ? patch.node("MatMul", {full, swapped(patch, one, rank)})
-                                     : patch.node("MatMul", {swapped(patch, one, rank), full});
+              const ValueId y =
+                  last ? patch.node("MatMul", {full, swap_last_axes(patch, one, rank)})
+                       : patch.node("MatMul", {swap_last_axes(patch, one, rank), full});
               if (root.attrs.get_int("keepdims", 1) != 0) return y;
               return patch.node("Reshape", {y, patch.constant(ints_tensor(out))});
             }

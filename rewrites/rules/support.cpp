@@ -127,6 +127,15 @@ ValueId clip(Patch& patch, ValueId x, double lo, double hi) {
   return patch.node("Clip", {x}, attrs);
 }
 
+ValueId swap_last_axes(Patch& patch, ValueId x, std::size_t rank) {
+  std::vector<std::int64_t> perm(rank);
+  std::iota(perm.begin(), perm.end(), 0);
+  std::swap(perm[rank - 1], perm[rank - 2]);
+  Attrs attrs;
+  attrs.set("perm", perm);
+  return patch.node("Transpose", {x}, attrs);
+}
+
 ValueId mean_behind_channels(Patch& patch, ValueId x, std::size_t rank) {
   std::vector<std::int64_t> axes(rank - 2);
   std::iota(axes.begin(), axes.end(), 2);

@@ -60,6 +60,9 @@ bool repeats_or_moves(const Graph& graph, const Node& node);
 /// Clip(x, lo, hi) with its bounds as attributes.
 ValueId clip(Patch& patch, ValueId x, double lo, double hi);
 
+/// x [...,a,b] as [...,b,a].
+ValueId swap_last_axes(Patch& patch, ValueId x, std::size_t rank);
+
 /// ReduceMean of x [N,C,...] of this rank over all axes behind the channels, keepdims 1.
 ValueId mean_behind_channels(Patch& patch, ValueId x, std::size_t rank);
 

@@ -6,19 +6,6 @@
 
 namespace waveq::rules {
 
-namespace {
-
-ValueId transposed(Patch& patch, ValueId x, std::size_t rank) {
-  std::vector<std::int64_t> perm;
-  for (std::size_t d = 0; d < rank; ++d) perm.push_back(static_cast<std::int64_t>(d));
-  std::swap(perm[rank - 1], perm[rank - 2]);
-  Attrs attrs;
-  attrs.set("perm", perm);
-  return patch.node("Transpose", {x}, attrs);
-}
-
-}  // namespace
-
 Rule transpose_quotient() {
   const Pat a = any(), b = any(), c = any(), d = any(), guard = scalar();
   const Pat numerator = op("MatMul", {a, b}).one_use(), product = op("MatMul", {c, d}).one_use();
@@ -40,12 +27,12 @@ Rule transpose_quotient() {
               if (!is_f32(graph, m[x]) || m.shape(x).size() != rank)
                 return declined("its products are of operands of different rank");
             const ValueId ma = m[a], mb = m[b], mc = m[c], md = m[d];
-            const ValueId upper =
-                patch.node("MatMul", {transposed(patch, mb, rank), transposed(patch, ma, rank)});
-            ValueId lower =
-                patch.node("MatMul", {transposed(patch, md, rank), transposed(patch, mc, rank)});
+            const ValueId upper = patch.node(
+                "MatMul", {swap_last_axes(patch, mb, rank), swap_last_axes(patch, ma, rank)});
+            ValueId lower = patch.node(
+                "MatMul", {swap_last_axes(patch, md, rank), swap_last_axes(patch, mc, rank)});
             if (m.has(sum)) lower = patch.node("Add", {lower, m[guard]});
-            return transposed(patch, patch.node("Div", {upper, lower}), rank);
+            return swap_last_axes(patch, patch.node("Div", {upper, lower}), rank);
           }};
 }
 
