@@ -8,7 +8,6 @@
 #include "dialects/dialects.h"
 #include "dialects/standard/expansion.h"
 #include "waveq/graph/onnx_writer.h"
-#include "waveq/graph/op.h"
 
 namespace waveq {
 
@@ -69,12 +68,49 @@ const std::vector<StandardOperator>& standard_operators() {
   return rows;
 }
 
+namespace {
+
+std::vector<ValueId> kept(const Graph& source, Graph& out, const Node& node,
+                          std::vector<ValueId> inputs) {
+  Node copy;
+  copy.op = node.op;
+  copy.name = node.name;
+  copy.origin = node.origin;
+  copy.attrs = node.attrs;
+  copy.inputs = std::move(inputs);
+  for (ValueId id : node.outputs)
+    copy.outputs.push_back(id.valid() ? out.add_value(source.value(id).name, source.value(id).type)
+                                      : ValueId{});
+  const NodeId added = out.add_node(std::move(copy));
+  return out.node(added).outputs;
+}
+
+}  // namespace
+
+std::vector<ValueId> translate(const Graph& source, Graph& out, const Node& node,
+                               std::vector<ValueId> inputs) {
+  const auto& rows = standard_operators();
+  const auto row = std::ranges::find(
+      rows, node.op, [](const StandardOperator& r) { return std::string_view(r.op); });
+  if (row == rows.end())
+    throw Error(ErrorCode::not_integer, node.name,
+                fmt::format("{} has no form in standard operators", node.op));
+  if (!row->expand) return kept(source, out, node, std::move(inputs));
+  const std::size_t before = out.node_count();
+  Expansion e(source, out, node, std::move(inputs));
+  const TensorType& type = source.value(node.outputs.front()).type;
+  ValueId result = e.cast(row->expand(e), type.dtype);
+  // Its name will be the source's, so it must not be somebody else's tensor.
+  if (!out.value(result).producer.valid() ||
+      static_cast<std::size_t>(out.value(result).producer.index) < before)
+    result = e.op("Identity", {result});
+  WAVEQ_CHECK(out.value(result).type == type);
+  return {result};
+}
+
 }  // namespace standard
 
 namespace {
-
-using standard::Expansion;
-using standard::StandardOperator;
 
 /// Copies a network node by node; the tensors of the source keep name, shape and dtype.
 class StandardNetwork {
@@ -88,15 +124,14 @@ class StandardNetwork {
 
   /// Adds what stands for one node. \throws Error where it has no standard form.
   void add(const Node& node) {
-    const auto& rows = standard::standard_operators();
-    const auto row = std::ranges::find(
-        rows, node.op, [](const StandardOperator& r) { return std::string_view(r.op); });
-    if (row == rows.end())
-      throw Error(ErrorCode::not_integer, node.name,
-                  fmt::format("{} has no form in standard operators", node.op));
     std::vector<ValueId> inputs;
     for (ValueId in : node.inputs) inputs.push_back(in.valid() ? mapped(in) : ValueId{});
-    row->expand ? expand(node, row->expand, std::move(inputs)) : keep(node, std::move(inputs));
+    const std::vector<ValueId> results = standard::translate(source_, out_, node, inputs);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (!results[i].valid()) continue;
+      out_.rename(results[i], source_.value(node.outputs[i]).name);
+      ids_[node.outputs[i]] = results[i];
+    }
   }
 
   /// A tensor of the source that its node could not provide, so that the next ones can be tried.
@@ -118,35 +153,6 @@ class StandardNetwork {
     if (it != ids_.end()) return it->second;
     WAVEQ_CHECK(source_.is_constant(id));
     return ids_[id] = out_.add_constant(source_.value(id).name, source_.value(id).constant);
-  }
-
-  void keep(const Node& node, std::vector<ValueId> inputs) {
-    Node copy;
-    copy.op = node.op;
-    copy.name = node.name;
-    copy.origin = node.origin;
-    copy.attrs = node.attrs;
-    copy.inputs = std::move(inputs);
-    for (ValueId id : node.outputs)
-      copy.outputs.push_back(
-          id.valid() ? out_.add_value(source_.value(id).name, source_.value(id).type) : ValueId{});
-    for (std::size_t i = 0; i < node.outputs.size(); ++i)
-      if (node.outputs[i].valid()) ids_[node.outputs[i]] = copy.outputs[i];
-    out_.add_node(std::move(copy));
-  }
-
-  void expand(const Node& node, standard::Expand how, std::vector<ValueId> inputs) {
-    const std::size_t before = out_.node_count();
-    Expansion e(source_, out_, node, std::move(inputs));
-    const ValueId y = node.outputs.front();
-    ValueId result = e.cast(how(e), source_.value(y).type.dtype);
-    // Its name is the source's, so it must not be somebody else's tensor.
-    if (static_cast<std::size_t>(out_.value(result).producer.index) < before ||
-        !out_.value(result).producer.valid())
-      result = e.op("Identity", {result});
-    WAVEQ_CHECK(out_.value(result).type == source_.value(y).type);
-    out_.rename(result, source_.value(y).name);
-    ids_[y] = result;
   }
 
   const Graph& source_;
@@ -174,7 +180,7 @@ TargetProfile onnx_standard() {
   p.summary = "standard ONNX operators on integers: any runtime computes the same integers";
   p.source = "ONNX operator set 13; ONNX Runtime 1.30, CPU";
   p.opset = 13;
-  for (const StandardOperator& row : standard::standard_operators())
+  for (const standard::StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
   p.keeps_dialect = true;
   p.int16_operators = {"Add", "Concat",       "Flatten",  "MatMul", "Mul",

@@ -1,43 +1,47 @@
 // The integer network as a float network that any runtime simulates: QuantizeLinear and
 // DequantizeLinear where the integer network requantizes, weights int8 and biases int32 behind
-// DequantizeLinear. It follows the integer network, not the float model it came from, so that both
-// differ by float32 rounding alone.
+// DequantizeLinear. Linear nodes, sums, products and moves of data are computed on real numbers,
+// whose integers float32 tells apart; requants and what has no meaning but on integers (division,
+// tables, integer GELU) are computed on the integers, spelled as for target onnx. So it gives the
+// integer network's numbers, not some that are close to them.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <map>
 
 #include "dialects/dialects.h"
 #include "dialects/standard/expansion.h"
 #include "waveq/graph/executor.h"
-#include "waveq/graph/integer_arithmetic.h"
 #include "waveq/graph/onnx_writer.h"
 #include "waveq/graph/op.h"
+#include "waveq/integerize/bounds.h"
 
 namespace waveq {
 
 namespace {
 
-using standard::Expansion;
-using standard::StandardOperator;
-
-/// What stands for an integer tensor: `real` = scale * integers, with one scale or one an index of
-/// axis 1.
+/// What stands for an integer tensor: the integers themselves, in their storage type, or `real` =
+/// scale * (integers - zero), with one scale or one an index of axis 1, or both. The other one is
+/// made where it is asked for.
 struct Twin {
-  ValueId real;
+  ValueId real, codes;
   std::vector<double> scale{1.0};
+  std::int64_t zero = 0;
 };
+
+/// Real numbers stand for integers up to here: a product or a sum in float32 is off by a few 2^-24
+/// of it, far from the half that would make another integer of it.
+constexpr double kLargestInFloat = 1 << 20;
 
 bool is_linear(std::string_view op) { return op == "Conv" || op == "Gemm" || op == "MatMul"; }
 bool is_arithmetic(std::string_view op) { return op == "Add" || op == "Sub" || op == "Mul"; }
 
 std::string spelling(std::string_view op) {
-  if (op == "RequantShift") return "QuantizeLinear, DequantizeLinear";
+  if (op == "RequantShift") return "on integers; QuantizeLinear, DequantizeLinear";
   if (is_linear(op)) return "as it is; constants behind DequantizeLinear";
-  if (is_arithmetic(op) || op == "MaxPool") return "as it is";
-  return "its integer formula on integers in float32";
+  if (is_arithmetic(op) || op == "MaxPool" || op == "Pad") return "as it is";
+  return "on integers, as for target onnx";
 }
 
 /// Multipliers of a RequantShift as factors, mul / div.
@@ -51,37 +55,42 @@ std::vector<double> factors(const Graph& graph, const Node& requant) {
 
 class FloatTwin {
  public:
-  explicit FloatTwin(const Graph& source) : source_(source) {
+  explicit FloatTwin(const Graph& source) : source_(source), bounds_(source) {
     out_.name = source.name;
     for (ValueId id : source.inputs()) {
       if (source.is_constant(id)) continue;
       const Value& value = source.value(id);
-      require_quant(value);
-      const ValueId x = out_.add_input(value.name, {DType::f32, value.type.shape});
-      twins_[id] = {requantized(x, *value.quant, value.name + "_grid", value.name),
-                    {value.quant->scale}};
+      if (!value.quant)
+        throw Error(ErrorCode::not_integer, value.name, "has no scale",
+                    "this target takes what waveq quantized itself");
+      twins_[id] = on_grid(out_.add_input(value.name, {DType::f32, value.type.shape}), value);
     }
   }
 
   void add(const Node& node) {
     name_ = node.name;
     origin_ = node.origin;
-    const OpDef* op = find_op(node.op);
-    if (node.op == "RequantShift") {
-      requant(node);
+    if (!is_real(node)) {
+      on_integers(node);
     } else if (is_linear(node.op)) {
       linear(node);
     } else if (is_arithmetic(node.op)) {
       arithmetic(node);
-    } else if (op && (op->moves_data || node.op == "MaxPool" || node.op == "Pad")) {
-      move(node);
     } else {
-      by_formula(node);
+      move(node);
     }
   }
 
   Graph finish() {
-    for (ValueId id : source_.outputs()) out_.add_output(twins_.at(id).real);
+    for (ValueId id : source_.outputs()) {
+      const std::string& name = source_.value(id).name;
+      name_ = name + "_real";
+      const bool integers = !twins_.at(id).real.valid() && out_.find_value(name).has_value();
+      if (integers) out_.rename(*out_.find_value(name), free_name(name + "_grid"));
+      const ValueId y = real(id);
+      if (integers) out_.rename(y, name);
+      out_.add_output(y);
+    }
     out_.remove_dead_nodes();
     out_.compact();
     out_.verify();
@@ -91,20 +100,32 @@ class FloatTwin {
   void leave_open(const Node& node) {
     for (ValueId id : node.outputs)
       if (id.valid())
-        twins_[id] = {
-            out_.add_value(source_.value(id).name, {DType::f32, source_.value(id).type.shape}),
-            {1.0}};
+        twins_[id].real =
+            out_.add_value(source_.value(id).name, {DType::f32, source_.value(id).type.shape});
   }
 
  private:
-  static void require_quant(const Value& value) {
-    if (!value.quant)
-      throw Error(ErrorCode::not_integer, value.name, "has no scale",
-                  "this target takes what waveq quantized itself");
-    if (value.quant->n_levels > 256)
-      throw Error(
-          ErrorCode::not_integer, value.name,
-          fmt::format("has {} levels; QuantizeLinear of set 13 has 256", value.quant->n_levels));
+  /// Whether the node is computed on real numbers.
+  bool is_real(const Node& node) {
+    const OpDef* op = find_op(node.op);
+    const bool weighted = is_linear(node.op) && source_.is_constant(node.inputs[1]);
+    if (!is_linear(node.op) && !is_arithmetic(node.op) && node.op != "MaxPool" &&
+        node.op != "Pad" && !(op && op->moves_data))
+      return false;
+    for (ValueId in : node.inputs) {
+      if (!in.valid() || source_.is_constant(in)) continue;
+      const Twin& t = twins_.at(in);
+      if (t.zero != 0 || !fits_float(in) || !(weighted || t.real.valid())) return false;
+    }
+    // Behind weights there is nothing but DequantizeLinear that users would read, and sums near
+    // the bound are not met.
+    return weighted || std::ranges::all_of(node.outputs,
+                                           [&](ValueId y) { return !y.valid() || fits_float(y); });
+  }
+  bool fits_float(ValueId id) {
+    const Interval hull = bounds_.of(id).hull();
+    return std::max(std::abs(static_cast<double>(hull.lo)),
+                    std::abs(static_cast<double>(hull.hi))) <= kLargestInFloat;
   }
 
   ValueId emit(const std::string& op, std::vector<ValueId> inputs, Attrs attrs = {},
@@ -129,22 +150,41 @@ class FloatTwin {
     return constant(Tensor::from<float>(shape, std::vector<float>(values.begin(), values.end())));
   }
 
-  const Twin& twin(ValueId id) const { return twins_.at(id); }
   static bool same(double a, double b) { return std::abs(a - b) <= 1e-12 * std::abs(b); }
 
-  /// x on the grid: QuantizeLinear and DequantizeLinear, with Clip before them for fewer levels.
-  ValueId requantized(ValueId x, const QuantParams& quant, const std::string& codes,
-                      const std::string& real) {
+  /// Real numbers x on the grid of `value`, whose name the result gets: QuantizeLinear and
+  /// DequantizeLinear, with Clip before them for fewer levels. Of more than 256 levels, which
+  /// QuantizeLinear of set 13 lacks, the integers.
+  Twin on_grid(ValueId x, const Value& value) {
+    const QuantParams& quant = *value.quant;
+    const auto lo = static_cast<double>(quant.lo()), hi = static_cast<double>(quant.hi());
+    const auto zero_point = static_cast<double>(quant.zero_point);
     const ValueId scale = constant(quant.scale);
-    const ValueId zero = constant(quant.is_signed ? Tensor::scalar(std::int8_t{0})
-                                                  : Tensor::scalar(std::uint8_t{0}));
-    if (quant.n_levels < 256) {
-      const ValueId lo = constant(quant.scale * static_cast<double>(quant.lo()));
-      const ValueId hi = constant(quant.scale * static_cast<double>(quant.hi()));
-      x = emit("Clip", {x, lo, hi});
+    Twin twin{{}, {}, {quant.scale}, quant.zero_point};
+    if (quant.n_levels > 256) {
+      x = emit("Round", {emit("Div", {x, scale})});
+      if (zero_point != 0) x = emit("Add", {x, constant(zero_point)});
+      const ValueId least = constant(lo), largest = constant(hi);
+      twin.codes = cast_to(emit("Clip", {x, least, largest}), value.type.dtype);
+      return twin;
     }
-    const ValueId q = emit("QuantizeLinear", {x, scale, zero}, {}, free_name(codes));
-    return emit("DequantizeLinear", {q, scale, zero}, {}, free_name(real));
+    if (quant.n_levels < 256) {
+      const ValueId least = constant(quant.scale * (lo - zero_point));
+      const ValueId largest = constant(quant.scale * (hi - zero_point));
+      x = emit("Clip", {x, least, largest});
+    }
+    const ValueId zero =
+        constant(cast(Tensor::scalar(quant.zero_point), quant.is_signed ? DType::i8 : DType::u8));
+    const ValueId q = emit("QuantizeLinear", {x, scale, zero}, {}, free_name(value.name + "_grid"));
+    twin.codes = cast_to(q, value.type.dtype);
+    twin.real = emit("DequantizeLinear", {q, scale, zero}, {}, free_name(value.name));
+    return twin;
+  }
+  ValueId cast_to(ValueId x, DType dtype) {
+    if (out_.value(x).type.dtype == dtype) return x;
+    Attrs attrs;
+    attrs.set("to", std::int64_t{onnx_type_code(dtype)});
+    return emit("Cast", {x}, std::move(attrs));
   }
   std::string free_name(const std::string& wanted) const {
     std::string name = wanted;
@@ -165,52 +205,55 @@ class FloatTwin {
       }
       if (node.op != "RequantShift" || node.inputs.front() != accumulator || !y.quant) continue;
       std::vector<double> scale = factors(source_, node);
-      for (double& s : scale) s = std::abs(s) * y.quant->scale;
+      // A matrix has its multipliers along axis 1, or along axis 0, which no scale here is.
+      const Shape& mul = source_.value(node.inputs[1]).type.shape;
+      if (scale.size() > 1 && y.type.shape.size() == 2 && mul.size() == 2) return {};
+      // A channel that the requant drops has no scale of its own: any.
+      for (double& s : scale) s = (s == 0.0 ? 1.0 : std::abs(s)) * y.quant->scale;
       return scale;
     }
     return {};
   }
 
-  void requant(const Node& node) {
-    const ValueId y = node.outputs.front();
-    const Value& value = source_.value(y);
-    require_quant(value);
-    const QuantParams& quant = *value.quant;
-    const Twin& x = twin(node.inputs.front());
-    const std::size_t rank = out_.value(x.real).type.shape.size();
-    const std::vector<double> factor = factors(source_, node);
-    if (rank == 2 && factor.size() > 1 && source_.value(node.inputs[1]).type.shape.size() > 1)
-      throw Error(ErrorCode::not_integer, node.name, "has a multiplier for each row of a matrix");
-    const std::vector<std::int64_t> add = to_int64(source_.constant(node.inputs[2]));
-    const auto div = static_cast<double>(node.attrs.require_int("div"));
-    std::vector<double> gain, offset;
-    const std::size_t sets = std::max({factor.size(), add.size(), x.scale.size()});
-    for (std::size_t c = 0; c < sets; ++c) {
-      const double f = factor[factor.size() > 1 ? c : 0];
-      gain.push_back(f * quant.scale / x.scale[x.scale.size() > 1 ? c : 0]);
-      const double a = static_cast<double>(add[add.size() > 1 ? c : 0]) / div;
-      offset.push_back((a + rounding_offset(node, c)) * quant.scale);
-    }
-    ValueId real = x.real;
-    if (!std::ranges::all_of(gain, [](double g) { return same(g, 1.0); }))
-      real = emit("Mul", {real, per_channel(gain, rank)});
-    if (std::ranges::any_of(offset, [](double o) { return o != 0; }))
-      real = emit("Add", {real, per_channel(offset, rank)});
-    twins_[y] = {requantized(real, quant, value.name + "_grid", value.name), {quant.scale}};
+  /// The integers of a tensor.
+  ValueId codes(ValueId id) {
+    const Value& value = source_.value(id);
+    if (source_.is_constant(id)) return out_.add_constant(value.name, value.constant);
+    Twin& t = twins_.at(id);
+    if (t.codes.valid()) return t.codes;
+    const ValueId steps = per_channel(t.scale, value.type.shape.size());
+    ValueId x = emit("Round", {emit("Div", {t.real, steps})});
+    if (t.zero != 0) x = emit("Add", {x, constant(static_cast<double>(t.zero))});
+    return t.codes = cast_to(x, value.type.dtype);
   }
 
-  /// The requant rounds halves up (or all down), QuantizeLinear halves to even. What is rounded is
-  /// a multiple of 2^-steps of an output step; where halves are common among these, half such a
-  /// multiple is added, which moves nothing else across a rounding boundary. In output steps.
-  double rounding_offset(const Node& node, std::size_t channel) const {
-    const std::vector<std::int64_t> mul = to_int64(source_.constant(node.inputs[1]));
-    const std::int64_t m = mul[mul.size() > 1 ? channel : 0];
-    const int shift = exact_log2(node.attrs.require_int("div"), "div");
-    const int steps = shift - std::countr_zero(static_cast<std::uint64_t>(m));
-    constexpr int kRare = 12;  // a half in 2^12 values; float32 resolves 2^-17 of a step at 127
-    const double tie = steps >= 1 && steps <= kRare ? std::ldexp(0.5, -steps) : 0.0;
-    if (node.attrs.get_string("rounding", "half_up") == "half_up") return tie;
-    return std::max(tie, std::ldexp(0.5, -kRare)) - 0.5;
+  /// The real numbers of a tensor.
+  ValueId real(ValueId id) {
+    Twin& t = twins_.at(id);
+    if (t.real.valid()) return t.real;
+    ValueId x = cast_to(t.codes, DType::f32);
+    if (t.zero != 0) x = emit("Sub", {x, constant(static_cast<double>(t.zero))});
+    return t.real = emit("Mul", {x, constant(t.scale.front())});
+  }
+
+  /// The node as target onnx has it; its result on a grid where it has one.
+  void on_integers(const Node& node) {
+    std::vector<ValueId> inputs;
+    for (ValueId in : node.inputs) inputs.push_back(in.valid() ? codes(in) : ValueId{});
+    const std::vector<ValueId> results = standard::translate(source_, out_, node, inputs);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      if (!results[i].valid()) continue;
+      const ValueId y = node.outputs[i];
+      const Value& value = source_.value(y);
+      Twin& t = twins_[y];
+      t.codes = results[i];
+      if (value.quant) t = {{}, results[i], {value.quant->scale}, value.quant->zero_point};
+      const bool gridded = value.quant && value.quant->n_levels <= 256;
+      if (gridded)
+        t = on_grid(real(y), value);
+      else
+        out_.rename(results[i], free_name(value.name));
+    }
   }
 
   void linear(const Node& node) {
@@ -218,8 +261,8 @@ class FloatTwin {
     const std::size_t rank = source_.value(y).type.shape.size();
     if (!source_.is_constant(node.inputs[1])) {
       const Twin a = scalar(node.inputs[0]), b = scalar(node.inputs[1]);
-      twins_[y] = {emit(node.op, {a.real, b.real}, node.attrs, free_name(source_.value(y).name)),
-                   {a.scale.front() * b.scale.front()}};
+      define(y, emit(node.op, {a.real, b.real}, node.attrs, free_name(source_.value(y).name)),
+             {a.scale.front() * b.scale.front()});
       return;
     }
     const Twin x = scalar(node.inputs[0]);
@@ -230,14 +273,26 @@ class FloatTwin {
     std::vector<ValueId> inputs{x.real, weights(node, x.scale.front(), scale)};
     if (node.inputs.size() > 2 && node.inputs[2].valid())
       inputs.push_back(dequantized(source_.constant(node.inputs[2]), scale, 0, "_bias"));
-    twins_[y] = {emit(node.op, std::move(inputs), node.attrs, free_name(source_.value(y).name)),
-                 scale};
+    const bool matrices = node.op == "MatMul" && rank == 2;
+    define(y,
+           emit(matrices ? "Gemm" : node.op, std::move(inputs), node.attrs,
+                free_name(source_.value(y).name)),
+           scale);
+  }
+
+  void define(ValueId y, ValueId real, std::vector<double> scale) {
+    twins_[y] = {real, {}, std::move(scale), 0};
   }
 
   ValueId weights(const Node& node, double x_scale, const std::vector<double>& scale) {
     std::vector<double> own;
     for (double s : scale) own.push_back(s / x_scale);
-    const Tensor& w = source_.constant(node.inputs[1]);
+    Tensor w = source_.constant(node.inputs[1]);
+    const std::size_t rank = out_.value(twins_.at(node.inputs[0]).real).type.shape.size();
+    // ONNX Runtime 1.30 takes a matrix behind DequantizeLinear for weights alone that are quantized
+    // (MatMulNBits) and rounds the other operand to 8 bits anew; not so a stack of one matrix.
+    if (node.op == "MatMul" && w.shape().size() == 2 && rank > 2)
+      w = w.reshaped({1, w.shape()[0], w.shape()[1]});
     const bool columns =
         node.op == "MatMul" || (node.op == "Gemm" && node.attrs.get_int("transB", 0) == 0);
     const std::int64_t axis = columns ? static_cast<std::int64_t>(w.shape().size()) - 1 : 0;
@@ -260,14 +315,15 @@ class FloatTwin {
     return emit("DequantizeLinear", std::move(inputs), std::move(attrs));
   }
 
-  /// The tensor with one scale for all; a constant is dequantized at `wanted`.
+  /// The real numbers of a tensor with one scale for all.
   Twin scalar(ValueId id) {
-    const Twin& t = twin(id);
-    if (t.scale.size() == 1) return t;
+    const ValueId x = real(id);
+    const std::vector<double> scale = twins_.at(id).scale;
+    if (scale.size() == 1) return {x, {}, scale, 0};
     std::vector<double> gain;
-    for (double s : t.scale) gain.push_back(t.scale.front() / s);
-    const std::size_t rank = out_.value(t.real).type.shape.size();
-    return {emit("Mul", {t.real, per_channel(gain, rank)}), {t.scale.front()}};
+    for (double s : scale) gain.push_back(scale.front() / s);
+    const std::size_t rank = out_.value(x).type.shape.size();
+    return {emit("Mul", {x, per_channel(gain, rank)}), {}, {scale.front()}, 0};
   }
 
   void arithmetic(const Node& node) {
@@ -283,16 +339,16 @@ class FloatTwin {
     for (std::size_t i = 0; i < 2; ++i)
       if (source_.is_constant(node.inputs[i])) {
         const double scale = node.op == "Mul" ? 1.0 : known;
-        operands[i] = {
-            dequantized(cast(source_.constant(node.inputs[i]), DType::i32), {scale}, 0, "_operand"),
-            {scale}};
+        const Tensor integers = cast(source_.constant(node.inputs[i]), DType::i32);
+        operands[i] = {dequantized(integers, {scale}, 0, "_operand"), {}, {scale}, 0};
       }
     const double a = operands[0].scale.front(), b = operands[1].scale.front();
     if (node.op != "Mul" && !same(a, b))
       operands[1].real = emit("Mul", {operands[1].real, constant(a / b)});
-    twins_[y] = {
+    define(
+        y,
         emit(node.op, {operands[0].real, operands[1].real}, {}, free_name(source_.value(y).name)),
-        {node.op == "Mul" ? a * b : a}};
+        {node.op == "Mul" ? a * b : a});
   }
 
   /// Real values move as the integers do; operands beside them are shapes and indices.
@@ -306,7 +362,7 @@ class FloatTwin {
     double scale = 1.0;
     for (ValueId in : node.inputs)
       if (in.valid() && !source_.is_constant(in)) {
-        scale = twin(in).scale.front();
+        scale = twins_.at(in).scale.front();
         break;
       }
     for (std::size_t i = 0; i < node.inputs.size(); ++i)
@@ -318,7 +374,7 @@ class FloatTwin {
       if (!id.valid()) continue;
       const Value& value = source_.value(id);
       copy.outputs.back() = out_.add_value(free_name(value.name), {DType::f32, value.type.shape});
-      twins_[id] = {copy.outputs.back(), {scale}};
+      define(id, copy.outputs.back(), {scale});
     }
     out_.add_node(std::move(copy));
   }
@@ -339,41 +395,8 @@ class FloatTwin {
     return out_.add_constant(source_.value(in).name, source_.value(in).constant);
   }
 
-  /// The integer formula on integers in float32, which are exact up to 2^24.
-  void by_formula(const Node& node) {
-    const auto& rows = standard::standard_operators();
-    const auto row = std::ranges::find(
-        rows, node.op, [](const StandardOperator& r) { return std::string_view(r.op); });
-    if (row == rows.end() || !row->expand)
-      throw Error(ErrorCode::not_integer, node.name,
-                  fmt::format("{} has no form among float operators", node.op));
-    std::vector<ValueId> inputs;
-    for (ValueId in : node.inputs) inputs.push_back(in.valid() ? codes(in) : ValueId{});
-    Expansion e(source_, out_, node, std::move(inputs), DType::f32);
-    const ValueId y = node.outputs.front();
-    const Value& value = source_.value(y);
-    ValueId result = row->expand(e);
-    WAVEQ_CHECK(out_.value(result).type == (TensorType{DType::f32, value.type.shape}));
-    if (!value.quant || size_of(value.type.dtype) > 1) {
-      twins_[y] = {result, {1.0}};
-      return;
-    }
-    require_quant(value);
-    result = emit("Mul", {result, constant(value.quant->scale)});
-    twins_[y] = {requantized(result, *value.quant, value.name + "_grid", value.name),
-                 {value.quant->scale}};
-  }
-
-  /// The integers of a tensor, in float32; a constant as it is.
-  ValueId codes(ValueId id) {
-    if (source_.is_constant(id))
-      return out_.add_constant(source_.value(id).name, source_.value(id).constant);
-    const Twin t = scalar(id);
-    if (t.scale.front() == 1.0) return t.real;
-    return emit("Round", {emit("Div", {t.real, constant(t.scale.front())})});
-  }
-
   const Graph& source_;
+  BoundsAnalysis bounds_;
   Graph out_;
   std::map<ValueId, Twin> twins_;
   std::string name_, origin_;
@@ -429,16 +452,15 @@ std::vector<Finding> check(const TargetProfile&, const Graph& graph) {
 }  // namespace
 
 TargetProfile qdq() {
-  TargetProfile p;
+  TargetProfile p = onnx_standard();  // what it spells integers with, it lowers to
   p.name = "qdq";
   p.summary = "float twin with QuantizeLinear/DequantizeLinear: simulation in any runtime";
   p.source = "ONNX operator set 13";
-  p.opset = 13;
-  p.keeps_dialect = true;
-  for (const StandardOperator& row : standard::standard_operators())
+  p.operators.clear();
+  for (const standard::StandardOperator& row : standard::standard_operators())
     if (!find_op(row.op)->moves_data) p.operators.push_back({row.op, spelling(row.op)});
   p.limits = {"inputs and outputs are float; their grid is the first and last pair of nodes",
-              "8-bit tensors; agrees with the integer network up to float32 rounding"};
+              "tensors of more than 256 levels are integers, in their storage type"};
   p.check = check;
   p.to_file = to_file;
   p.files = files;

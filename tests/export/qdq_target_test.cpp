@@ -68,6 +68,65 @@ TEST_CASE("qdq target: halves are rounded as the requant rounds them") {
     }
 }
 
+TEST_CASE(
+    "qdq target: what float32 cannot hold, and what has no 8-bit grid, is computed on integers") {
+  Graph g;
+  const QuantParams sixteenth{.scale = 0.0625};
+  const ValueId x = g.add_input("x", {DType::i8, {1, 256}});
+  g.set_quant(x, sixteenth);
+  const ValueId k = g.add_constant("k", Tensor::scalar(std::int32_t{16'000'001}));
+  const ValueId wide = g.emit("Mul", "wide", {x, k});  // up to 2^31, odd
+  const ValueId m = g.add_constant("m", Tensor::scalar(std::int32_t{1}));
+  const ValueId a = g.add_constant("a", Tensor::scalar(std::int32_t{-7}));
+  const ValueId y = g.emit("RequantShift", "y", {wide, m, a},
+                           attributes({{"div", std::int64_t{1} << 16},
+                                       {"n_levels_out", std::int64_t{65536}},
+                                       {"signed", std::int64_t{1}},
+                                       {"rounding", std::string("half_up")}}));
+  g.set_quant(y, QuantParams{.scale = 0.0078125, .n_levels = 65536});
+  g.add_output(y);
+
+  const TargetProfile& target = find_target("qdq");
+  CHECK(target.check(target, g).empty());
+  const fs::path path = scratch_dir() / "wide.onnx";
+  write_file(path, target.to_file(target, g));
+  Tensor codes(DType::i8, {1, 256}), real(DType::f32, {1, 256});
+  for (int i = 0; i < 256; ++i) {
+    codes.as<std::int8_t>()[i] = static_cast<std::int8_t>(i - 128);
+    real.as<float>()[i] = 0.0625F * static_cast<float>(i - 128);
+  }
+  const std::vector<Tensor> wanted = Executor(g).run(std::vector<Tensor>{codes});
+  const std::vector<Tensor> got = Executor(read_onnx(path)).run(std::vector<Tensor>{real});
+  for (std::size_t i = 0; i < 256; ++i)
+    CHECK(got.front().as<float>()[i] ==
+          0.0078125F * static_cast<float>(wanted.front().as<std::int16_t>()[i]));
+}
+
+TEST_CASE("qdq target: a channel that the requant drops") {
+  Graph g;
+  const ValueId x = g.add_input("x", {DType::i8, {1, 1, 4}});
+  g.set_quant(x, QuantParams{.scale = 0.5});
+  const ValueId w = g.add_constant("w", Tensor::from<std::int8_t>({2, 1, 1}, {3, 5}));
+  const ValueId acc = g.emit("Conv", "acc", {x, w});
+  const ValueId m = g.add_constant("m", Tensor::from<std::int32_t>({2, 1}, {0, 1}));
+  const ValueId a = g.add_constant("a", Tensor::from<std::int32_t>({2, 1}, {36, 0}));
+  const ValueId y = g.emit("RequantShift", "y", {acc, m, a},
+                           attributes({{"div", std::int64_t{4}},
+                                       {"n_levels_out", std::int64_t{256}},
+                                       {"signed", std::int64_t{1}}}));
+  g.set_quant(y, QuantParams{.scale = 0.25});
+  g.add_output(y);
+  const TargetProfile& target = find_target("qdq");
+  const fs::path path = scratch_dir() / "dropped.onnx";
+  write_file(path, target.to_file(target, g));
+  const std::vector<Tensor> got =
+      Executor(read_onnx(path))
+          .run(std::vector<Tensor>{Tensor::from<float>({1, 1, 4}, {-1.0F, 0.5F, 1.0F, 1.5F})});
+  // 9 steps; 5/4 of -2, 1, 2, 3 steps with halves up.
+  const float wanted[] = {2.25F, 2.25F, 2.25F, 2.25F, -0.5F, 0.25F, 0.75F, 1.0F};
+  for (std::size_t i = 0; i < 8; ++i) CHECK(got.front().as<float>()[i] == wanted[i]);
+}
+
 TEST_CASE("qdq target: a folder whose arrays are float, and that verifies") {
   QuantizeJob job = small_job(scratch_dir());
   job.recipe.target = "qdq";

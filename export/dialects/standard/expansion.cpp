@@ -35,20 +35,12 @@ ValueId Expansion::cast(ValueId x, DType dtype) {
 
 ValueId Expansion::constants(const std::vector<std::int64_t>& values) {
   const auto count = static_cast<std::int64_t>(values.size());
-  return constant(waveq::cast(Tensor::from({count}, values), number_));
-}
-
-ValueId Expansion::div(ValueId a, ValueId b) {
-  const ValueId quotient = op("Div", {a, b});
-  if (number_ != DType::f32) return quotient;
-  const ValueId whole = op("Floor", {op("Abs", {quotient})});
-  return op("Mul", {whole, op("Sign", {quotient})});
+  return constant(Tensor::from({count}, values));
 }
 
 ValueId Expansion::floor_div(ValueId a, std::int64_t b) {
   if (b == 1) return a;
   const ValueId divisor = constant(b);
-  if (number_ == DType::f32) return op("Floor", {op("Div", {a, divisor})});
   return div(sub(a, op("Mod", {a, divisor})), divisor);
 }
 

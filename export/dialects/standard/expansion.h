@@ -10,17 +10,14 @@
 namespace waveq::standard {
 
 /// The nodes that stand for one node of the source network. Arithmetic is in int64: the network is
-/// proven to stay in int32, so nothing can wrap there. Or, for simulation, in float32 that holds
-/// integers, exact up to 2^24; inputs are float32 then.
+/// proven to stay in int32, so nothing can wrap there.
 /// C++ does not say which argument of a call comes first, and the order of creation reaches the
 /// file: no call may have two arguments that create nodes (in braces they are in order).
 class Expansion {
  public:
   /// `inputs`: values of `out` for the inputs of `node`, invalid where absent.
-  /// `number`: i64 or f32.
-  Expansion(const Graph& source, Graph& out, const Node& node, std::vector<ValueId> inputs,
-            DType number = DType::i64)
-      : source_(source), out_(out), node_(node), inputs_(std::move(inputs)), number_(number) {}
+  Expansion(const Graph& source, Graph& out, const Node& node, std::vector<ValueId> inputs)
+      : source_(source), out_(out), node_(node), inputs_(std::move(inputs)) {}
 
   const Node& node() const { return node_; }
   const Attrs& attrs() const { return node_.attrs; }
@@ -37,19 +34,15 @@ class Expansion {
   DType result_dtype() const { return source_.value(node_.outputs.front()).type.dtype; }
 
   ValueId constant(Tensor tensor);
-  /// In the type of the arithmetic.
-  ValueId constant(std::int64_t value) {
-    return constant(waveq::cast(Tensor::scalar(value), number_));
-  }
+  ValueId constant(std::int64_t value) { return constant(Tensor::scalar(value)); }
   ValueId constants(const std::vector<std::int64_t>& values);
   /// One node; its name is the source node's with the operator behind it.
   ValueId op(const std::string& op, std::vector<ValueId> inputs, Attrs attrs = {});
   /// The same elements as `dtype`; x itself where it has it.
   ValueId cast(ValueId x, DType dtype);
-  /// In the type of the arithmetic.
-  ValueId wide(ValueId x) { return cast(x, number_); }
-  /// Input i in the type of the arithmetic.
-  ValueId wide(std::size_t i) { return wide(input(i)); }
+  /// In int64.
+  ValueId wide(ValueId x) { return cast(x, DType::i64); }
+  ValueId wide(std::size_t i) { return wide(input(i)); }  ///< of input i
 
   ValueId add(ValueId a, ValueId b) { return op("Add", {a, b}); }
   ValueId add(ValueId a, std::int64_t b) { return b == 0 ? a : add(a, constant(b)); }
@@ -57,7 +50,7 @@ class Expansion {
   ValueId mul(ValueId a, ValueId b) { return op("Mul", {a, b}); }
   ValueId mul(ValueId a, std::int64_t b) { return b == 1 ? a : mul(a, constant(b)); }
   /// a / b truncated toward zero, as Div of integers is.
-  ValueId div(ValueId a, ValueId b);
+  ValueId div(ValueId a, ValueId b) { return op("Div", {a, b}); }
   ValueId div(ValueId a, std::int64_t b) { return div(a, constant(b)); }
   /// floor(a / b), b a positive constant: (a - a mod b) / b, where mod has the sign of b. An
   /// arithmetic right shift by s is the one by 2^s (BitShift takes unsigned integers alone).
@@ -81,7 +74,6 @@ class Expansion {
   Graph& out_;
   const Node& node_;
   std::vector<ValueId> inputs_;
-  DType number_;
 };
 
 /// The node's result; its dtype is that of the source or is cast to it. Where it cannot be
@@ -96,6 +88,12 @@ struct StandardOperator {
 };
 
 const std::vector<StandardOperator>& standard_operators();  ///< onnx_standard.cpp
+
+/// Adds to `out` what stands for one node of `source`; its results there, in the dtypes they have
+/// in `source`, invalid where absent. `inputs`: as for Expansion. \throws Error{not_integer} where
+/// it has no standard form.
+std::vector<ValueId> translate(const Graph& source, Graph& out, const Node& node,
+                               std::vector<ValueId> inputs);  // onnx_standard.cpp
 
 ValueId expand_conv(Expansion& e);              // linear.cpp
 ValueId expand_gemm(Expansion& e);              // linear.cpp

@@ -62,10 +62,7 @@ ValueId expand_ihardswish(Expansion& e) {
 ValueId expand_table(Expansion& e) {
   const Shape table = e.shape(e.input(1)), x_shape = e.shape(e.input(0));
   const std::int64_t entries = table.back();
-  const ValueId x = e.wide(0);
-  const DType number = e.type(x).dtype;
-  ValueId at = e.clip(e.add(x, -e.attrs().require_int("first")), 0, entries - 1);
-  at = e.cast(at, DType::i64);
+  ValueId at = e.clip(e.add(e.wide(0), -e.attrs().require_int("first")), 0, entries - 1);
   if (table.size() == 2) {
     std::vector<std::int64_t> rows;
     for (std::int64_t c = 0; c < table[0]; ++c) rows.push_back(c * entries);
@@ -73,8 +70,7 @@ ValueId expand_table(Expansion& e) {
     along.front() = table[0];
     at = e.add(at, e.constant(Tensor::from<std::int64_t>(along, rows)));
   }
-  const Tensor flat = e.constant_input(1).reshaped({element_count(table)});
-  return e.op("Gather", {e.constant(number == DType::f32 ? cast(flat, number) : flat), at});
+  return e.op("Gather", {e.constant(e.constant_input(1).reshaped({element_count(table)})), at});
 }
 
 /// t = x - max, z = clamp(-(t / log2), 0, 31), p = t + z*log2, y = ((A*(p+B)^2 + C) >> z) * (n-1)
