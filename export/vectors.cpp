@@ -46,6 +46,7 @@ std::optional<Bounds> known_bounds(BoundsAnalysis& bounds, ValueId id) {
 /// How the device stores a value.
 TensorType device_type(BoundsAnalysis& bounds, ValueId id) {
   TensorType type = bounds.graph().value(id).type;
+  if (!is_integer(type.dtype)) return type;
   if (size_of(type.dtype) < 4 || !is_network_input(bounds.graph(), id)) return type;
   const auto known = known_bounds(bounds, id);
   if (known && known->hull().lo >= -128 && known->hull().hi <= 127) type.dtype = DType::i8;
@@ -54,6 +55,7 @@ TensorType device_type(BoundsAnalysis& bounds, ValueId id) {
 
 std::vector<Interval> lanes_of(BoundsAnalysis& bounds, ValueId id, const TensorType& type) {
   const auto n = static_cast<std::size_t>(element_count(type.shape));
+  if (!is_integer(type.dtype)) return std::vector<Interval>(n);  // design_quant's to say
   if (size_of(type.dtype) <= 2)
     return std::vector<Interval>(n, Interval{lowest(type.dtype), highest(type.dtype)});
   const Bounds known = known_bounds(bounds, id).value_or(Bounds::all(kWideDefault));
@@ -129,11 +131,14 @@ Kernel isolate(BoundsAnalysis& bounds, const Node& node, const VectorOptions& op
   }
 }
 
+/// Integers everywhere but at Quant's input and Dequant's output.
 void require_integers(const Kernel& kernel, const Node& node) {
   for (std::size_t i = 0; i < kernel.graph.value_count(); ++i) {
     const Value& v = kernel.graph.value({static_cast<std::int32_t>(i)});
     const std::string where = fmt::format("{} '{}'", node.op, node.name);
-    if (!is_integer(v.type.dtype))
+    const bool outer =
+        (node.op == "Quant" && !v.producer.valid()) || (node.op == "Dequant" && v.producer.valid());
+    if (!is_integer(v.type.dtype) && !(outer && v.type.dtype == DType::f32))
       throw Error(ErrorCode::unsupported, where,
                   fmt::format("'{}' is {}", v.name, to_string(v.type)),
                   "vectors are made for integer kernels");
@@ -164,6 +169,14 @@ void keep_requant_safe(Kernel& kernel, const Node& node) {
   }
 }
 
+void keep_quant_safe(Kernel& kernel, const Node& node) {
+  const std::optional<Interval> safe = quant_domain(node);
+  if (!safe)
+    throw Error(ErrorCode::unsupported, fmt::format("Quant '{}'", node.name),
+                "every input leaves int32", "use a smaller scale or zero_point");
+  for (Interval& lane : kernel.domains[0].lanes) lane = *safe;
+}
+
 void design_node(Design& d) {
   const std::string& op = d.node().op;
   if (op == "RequantShift") design_requant(d);
@@ -173,6 +186,7 @@ void design_node(Design& d) {
   if (op == "iSoftmax" || op == "ITAMax" || op == "ITAPartialMax") design_rows(d);
   if (op == "iLayerNorm" || op == "iRMSNorm") design_norm(d);
   if (op == "iNoNorm") design_nonorm(d);
+  if (op == "Quant") design_quant(d);
 }
 
 }  // namespace
@@ -201,6 +215,7 @@ KernelVectors kernel_vectors(BoundsAnalysis& bounds, NodeId id, const VectorOpti
     throw Error(ErrorCode::unsupported, fmt::format("RequantShift '{}'", node.name),
                 "mul or add is not constant");
   if (requant) keep_requant_safe(kernel, node);
+  if (node.op == "Quant") keep_quant_safe(kernel, node);
   KernelVectors out;
   out.node = node.name;
   out.op = node.op;
@@ -214,8 +229,13 @@ KernelVectors kernel_vectors(BoundsAnalysis& bounds, NodeId id, const VectorOpti
     out.cases = std::move(design.cases);
     out.unreached = std::move(design.missing);
   }
-  for (const InputDomain& d : kernel.domains)
-    out.inputs.push_back({d.name, d.type, d.hull().lo, d.hull().hi});
+  for (const InputDomain& d : kernel.domains) {
+    const auto [lo, hi] = d.hull();
+    if (d.type.dtype == DType::f32)
+      out.inputs.push_back({d.name, d.type, at_ordinal(lo), at_ordinal(hi)});
+    else
+      out.inputs.push_back({d.name, d.type, static_cast<double>(lo), static_cast<double>(hi)});
+  }
   out.graph = std::move(kernel.graph);
   return out;
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "waveq/graph/integer_arithmetic.h"
@@ -30,6 +31,19 @@ std::pair<std::int64_t, std::int64_t> bezout(std::int64_t a, std::int64_t m) {
 }
 
 }  // namespace
+
+std::int64_t ordinal_of(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const auto magnitude = static_cast<std::int64_t>(bits & 0x7fffffffU);
+  return bits >> 31 == 0 ? magnitude : -1 - magnitude;
+}
+
+float at_ordinal(std::int64_t ordinal) {
+  const std::int64_t magnitude = ordinal >= 0 ? ordinal : -1 - ordinal;
+  WAVEQ_CHECK(magnitude <= 0x7f800000);
+  return std::bit_cast<float>(static_cast<std::uint32_t>(magnitude) |
+                              (ordinal >= 0 ? 0U : 0x80000000U));
+}
 
 Interval InputDomain::hull() const {
   Interval all = lanes.front();
@@ -64,6 +78,12 @@ std::vector<Tensor> Design::tensors(const std::vector<Codes>& inputs) const {
   std::vector<Tensor> out;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const TensorType& type = domains_[i].type;
+    if (type.dtype == DType::f32) {
+      std::vector<float> x;
+      for (const std::int64_t ordinal : inputs[i]) x.push_back(at_ordinal(ordinal));
+      out.push_back(Tensor::from<float>(type.shape, x));
+      continue;
+    }
     for (std::int64_t x : inputs[i])
       WAVEQ_CHECK(x >= lowest(type.dtype) && x <= highest(type.dtype));
     out.push_back(cast(Tensor::from<std::int64_t>(type.shape, inputs[i]), type.dtype));

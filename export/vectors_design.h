@@ -15,7 +15,12 @@ namespace waveq::vectors_detail {
 /// What an input of more than 16 bits varies over where nothing narrower is known.
 constexpr Interval kWideDefault = {-(std::int64_t{1} << 20), std::int64_t{1} << 20};
 
-using Codes = std::vector<std::int64_t>;  ///< elements of one input, row-major
+using Codes = std::vector<std::int64_t>;  ///< elements of one input, row-major; floats by ordinal
+
+/// Numbers the float32 values in their order without gaps, NaN left out: +0 is 0, -0 is -1, and the
+/// neighbours of a value are at +-1.
+std::int64_t ordinal_of(float x);
+float at_ordinal(std::int64_t ordinal);
 
 /// A non-constant input and the interval of each of its elements.
 struct InputDomain {
@@ -105,6 +110,12 @@ void design_mean(Design& d);
 void design_rows(Design& d);  ///< softmax forms
 void design_norm(Design& d);  ///< iLayerNorm, iRMSNorm
 void design_nonorm(Design& d);
+void design_quant(Design& d);
+/// What a Quant's kernel converts without leaving int32, as ordinals; nothing where that is empty.
+std::optional<Interval> quant_domain(const Node& node);
+/// An input of a Quant, as ordinal: `part` in 0..1 runs over its levels and a quarter more of them
+/// at either end.
+std::int64_t quant_input(const Node& node, double part);
 void design_random(Design& d, const VectorOptions& options, const std::string& node);
 
 /// Uniform in `range`, the same numbers with every standard library; `name` sets streams of one

@@ -42,11 +42,11 @@ std::string folder_name(const std::string& node, std::set<std::string>& taken) {
   return unique;
 }
 
-/// All elements as int64, which is what the target's test runner reads.
+/// Integers as int64, which is what the target's test runner reads.
 void write_tensors(const fs::path& path, const Graph& graph, const std::vector<ValueId>& ids,
                    const std::vector<Tensor>& tensors) {
   std::vector<Tensor> wide;
-  for (const Tensor& t : tensors) wide.push_back(cast(t, DType::i64));
+  for (const Tensor& t : tensors) wide.push_back(is_integer(t.dtype()) ? cast(t, DType::i64) : t);
   std::vector<NpzItem> items;
   for (std::size_t i = 0; i < ids.size(); ++i)
     items.push_back({graph.value(ids[i]).name, &wide[i]});
@@ -78,12 +78,18 @@ Json generator_arguments(const KernelVectors& v) {
     const bool is_unsigned = in.type.dtype == DType::u8 || in.type.dtype == DType::u16;
     if (is_unsigned)
       continue;  // stored with an offset that depends on the platform: its own rule is right
-    types.push_back(fmt::format("{}=int{}_t", plain, 8 * size_of(in.type.dtype)));
+    types.push_back(fmt::format("{}={}{}_t", plain, is_integer(in.type.dtype) ? "int" : "float",
+                                8 * size_of(in.type.dtype)));
     offsets.push_back(plain + "=0");
   }
   if (types.size() == 1) return Json::array();
   types.insert(types.end(), offsets.begin(), offsets.end());
   return types;
+}
+
+/// An end of an input's interval, without a fraction where integers are meant.
+Json bound(const VectorInput& in, double end) {
+  return is_integer(in.type.dtype) ? Json(static_cast<std::int64_t>(end)) : Json(end);
 }
 
 Json describe(const KernelVectors& v, const TargetProfile& target) {
@@ -93,8 +99,8 @@ Json describe(const KernelVectors& v, const TargetProfile& target) {
     j["inputs"].push_back({{"name", in.name},
                            {"dtype", to_string(in.type.dtype)},
                            {"shape", in.type.shape},
-                           {"lo", in.lo},
-                           {"hi", in.hi}});
+                           {"lo", bound(in, in.lo)},
+                           {"hi", bound(in, in.hi)}});
   j["outputs"] = Json::array();
   for (ValueId id : v.graph.outputs()) {
     const Value& y = v.graph.value(id);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cctype>
+#include <cmath>
 #include <set>
 
 #include "waveq/export/vectors.h"
@@ -46,7 +47,9 @@ std::string quoted(const std::string& text) {
 
 struct CType {
   const char* type;
-  const char* suffix;  ///< of the compare function
+  const char* suffix;          ///< of the compare function
+  const char* format = "%ld";  ///< for printf, of a value converted to `shown`
+  const char* shown = "long";
 };
 
 CType c_type(DType dtype) {
@@ -61,6 +64,8 @@ CType c_type(DType dtype) {
       return {"uint16_t", "u16"};
     case DType::i32:
       return {"int32_t", "i32"};
+    case DType::f32:
+      return {"float", "f32", "%.9g", "double"};
     default:
       return {"int64_t", "i64"};
   }
@@ -74,11 +79,21 @@ std::string literal(std::int64_t x) {
   return fmt::format("{}", x);
 }
 
-std::string braces(const std::vector<std::int64_t>& values) {
+/// Every element in C; floats in hexadecimal, which is exact.
+std::vector<std::string> literals(const Tensor& t) {
+  std::vector<std::string> out;
+  if (t.dtype() == DType::f32)
+    for (const float x : t.as<float>()) out.push_back(fmt::format("{:a}f", x));
+  else
+    for (const std::int64_t x : to_int64(t)) out.push_back(literal(x));
+  return out;
+}
+
+std::string braces(const std::vector<std::string>& values) {
   std::string out = "{";
   std::size_t column = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::string text = literal(values[i]);
+    const std::string& text = values[i];
     if (i > 0) out += ",";
     if (i == 0 || column + text.size() > 112) {
       out += "\n  ";
@@ -135,9 +150,9 @@ constexpr const char* kCommon = R"(
 #endif
 
 /* Defines a function that returns how many elements differ and prints the first one. */
-#define WAVEQ_DEFINE_MISMATCH(SUFFIX, TYPE)                                                          \
-  WAVEQ_UNUSED static size_t waveq_mismatch_##SUFFIX(                                             \
-      const char *tensor, int k, const TYPE *expected, const TYPE *got, const size_t *shape,       \
+#define WAVEQ_DEFINE_MISMATCH(SUFFIX, TYPE, FORMAT, SHOWN)                                          \
+  WAVEQ_UNUSED static size_t waveq_mismatch_##SUFFIX(                                               \
+      const char *tensor, int k, const TYPE *expected, const TYPE *got, const size_t *shape,        \
       size_t rank) {                                                                                \
     size_t count = 1, differing = 0, first = 0, i, d;                                               \
     (void)tensor, (void)k;                                                                          \
@@ -152,8 +167,9 @@ constexpr const char* kCommon = R"(
         WAVEQ_PRINTF("%s%lu", d ? "," : "", (unsigned long)(rest / size));                          \
         rest %= size;                                                                               \
       }                                                                                             \
-      WAVEQ_PRINTF("]: expected %ld, got %ld (%lu of %lu elements differ)\n", (long)expected[first], \
-                   (long)got[first], (unsigned long)differing, (unsigned long)count);               \
+      WAVEQ_PRINTF("]: expected " FORMAT ", got " FORMAT " (%lu of %lu elements differ)\n",         \
+                   (SHOWN)expected[first], (SHOWN)got[first], (unsigned long)differing,             \
+                   (unsigned long)count);                                                           \
     }                                                                                               \
     return differing;                                                                               \
   }
@@ -164,8 +180,8 @@ constexpr const char* kCommon = R"(
 std::string define_mismatch(const CType& c) {
   return fmt::format(
       "#ifndef WAVEQ_MISMATCH_{0}\n#define WAVEQ_MISMATCH_{0}\nWAVEQ_DEFINE_MISMATCH({1}, "
-      "{2})\n#endif\n",
-      upper(c.suffix), c.suffix, c.type);
+      "{2}, \"{3}\", {4})\n#endif\n",
+      upper(c.suffix), c.suffix, c.type, c.format, c.shown);
 }
 
 /// Writes one header; `prefix` starts every name.
@@ -181,8 +197,9 @@ class Writer {
     out_ = fmt::format(
         "/* Golden vectors of {} '{}', made by waveq {}. The kernel gets the inputs of case k and "
         "must give the\n"
-        "   expected outputs, bit for bit. */\n#ifndef {}_VECTORS_H\n#define {}_VECTORS_H\n",
-        commented(v_.op), commented(v_.node), kVersion, macro_, macro_);
+        "   expected outputs, bit for bit{}. */\n#ifndef {}_VECTORS_H\n#define {}_VECTORS_H\n",
+        commented(v_.op), commented(v_.node), kVersion, gives_float() ? "; 0 and -0 are equal" : "",
+        macro_, macro_);
     out_ += kCommon;
     std::set<std::string> suffixes;
     for (const Tensor& y : v_.cases.empty() ? std::vector<Tensor>{} : v_.cases.front().outputs)
@@ -198,6 +215,10 @@ class Writer {
   }
 
  private:
+  bool gives_float() const {
+    return v_.graph.value(v_.graph.outputs().front()).type.dtype == DType::f32;
+  }
+
   /// The name an operand has in the operator's definition, e.g. "mul"; variadic ones are numbered.
   std::string role(std::size_t slot) const {
     const OpDef* op = find_op(v_.op);
@@ -225,9 +246,9 @@ class Writer {
         upper(name), dims.size(), upper(name), size, name, dims.size(), list);
   }
 
-  void array(const std::string& name, DType dtype, const std::vector<std::int64_t>& values) {
+  void array(const std::string& name, DType dtype, const Tensor& values) {
     out_ += fmt::format("WAVEQ_UNUSED static const {} {}[{}] WAVEQ_ALIGNED = {};\n",
-                        c_type(dtype).type, name, values.size(), braces(values));
+                        c_type(dtype).type, name, values.size(), braces(literals(values)));
   }
 
   void attributes() {
@@ -237,11 +258,12 @@ class Writer {
         out_ += fmt::format("#define {} {}\n", macro, literal(*i));
       if (const auto* s = std::get_if<std::string>(&value))
         out_ += fmt::format("#define {} {}\n", macro, quoted(*s));
-      if (const auto* f = std::get_if<double>(&value)) integral(macro, *f);
+      if (const auto* f = std::get_if<double>(&value)) number(macro, *f);
       if (const auto* t = std::get_if<Tensor>(&value); t && t->size() == 1)
-        integral(macro, to_double(*t)[0]);
+        number(macro, to_double(*t)[0]);
       if (const auto* list = std::get_if<std::vector<std::int64_t>>(&value); list && !list->empty())
-        array(fmt::format("{}_{}", prefix_, identifier(name)), DType::i64, *list);
+        array(fmt::format("{}_{}", prefix_, identifier(name)), DType::i64,
+              Tensor::from<std::int64_t>({static_cast<std::int64_t>(list->size())}, *list));
     }
     if (v_.op == "RequantShift")
       out_ +=
@@ -249,8 +271,8 @@ class Writer {
                       std::countr_zero(static_cast<std::uint64_t>(node_.attrs.require_int("div"))));
   }
 
-  void integral(const std::string& macro, double value) {
-    if (value == static_cast<double>(static_cast<std::int64_t>(value)))
+  void number(const std::string& macro, double value) {
+    if (std::abs(value) < 9.0e18 && value == std::floor(value))
       out_ += fmt::format("#define {} {}\n", macro, literal(static_cast<std::int64_t>(value)));
     else
       out_ += fmt::format("#define {} {}\n", macro, value);
@@ -266,8 +288,7 @@ class Writer {
                           value.constant ? "a parameter" : "varies");
       type_of(name, value.constant ? parameter_type(slot, value.type.dtype) : value.type.dtype);
       shape(name, value.type.shape);
-      if (value.constant)
-        array(name, parameter_type(slot, value.type.dtype), to_int64(*value.constant));
+      if (value.constant) array(name, parameter_type(slot, value.type.dtype), *value.constant);
     }
     for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
       if (!node_.outputs[i].valid()) continue;
@@ -320,8 +341,7 @@ class Writer {
       out_ += " " + commented(condition);
     }
     out_ += " */\n";
-    for (const Field& f : fields(c))
-      array(fmt::format("{}_case{}", f.name, k), f.dtype, to_int64(*f.tensor));
+    for (const Field& f : fields(c)) array(fmt::format("{}_case{}", f.name, k), f.dtype, *f.tensor);
   }
 
   /// Arrays of pointers by case, and a compare macro for each output.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "vectors_design.h"
 #include "waveq/graph/op.h"
@@ -15,7 +16,7 @@ namespace {
   throw Error(ErrorCode::invalid_argument, std::string(where), found,
               "operands are DTYPE[DIMS] (varies), DTYPE[DIMS]=LO..HI (varies in an interval), "
               "DTYPE[DIMS]:1,2,3 (constant), DTYPE[DIMS]:LO..HI or :random (constant, drawn); "
-              "attributes NAME=1, NAME=[1,2] or NAME=text");
+              "attributes NAME=1, NAME=0.5, NAME=[1,2] or NAME=text");
 }
 
 std::optional<std::int64_t> integer(std::string_view text) {
@@ -49,9 +50,10 @@ std::optional<Interval> interval(std::string_view text, DType dtype, std::string
 }
 
 DType parse_dtype(std::string_view text, std::string_view where) {
-  for (const DType d : {DType::i8, DType::u8, DType::i16, DType::u16, DType::i32, DType::i64})
+  for (const DType d :
+       {DType::i8, DType::u8, DType::i16, DType::u16, DType::i32, DType::i64, DType::f32})
     if (text == to_string(d)) return d;
-  refuse(where, fmt::format("'{}' is none of i8, u8, i16, u16, i32, i64", text));
+  refuse(where, fmt::format("'{}' is none of i8, u8, i16, u16, i32, i64, f32", text));
 }
 
 /// What one operand's text says.
@@ -72,6 +74,7 @@ Operand parse_operand(std::string_view text, std::size_t slot, std::uint64_t see
     refuse(text, "has a dimension below 1");
   const std::string_view rest = text.substr(close + 1), body = rest.empty() ? rest : rest.substr(1);
   if (rest.empty()) return out;
+  if (!is_integer(out.type.dtype)) refuse(text, "f32 varies over what the operator takes");
   if (rest[0] == '=') {
     out.range = interval(body, out.type.dtype, text);
     if (!out.range) refuse(text, fmt::format("'{}' is no interval LO..HI", body));
@@ -101,6 +104,10 @@ Attr parse_attribute(std::string_view value, std::string_view where) {
   if (value.starts_with('[') && value.ends_with(']'))
     return integers(value.substr(1, value.size() - 2), where);
   if (const auto x = integer(value)) return *x;
+  double fraction = 0;  // files hold float32
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), fraction);
+  if (error == std::errc{} && end == value.data() + value.size() && std::isfinite(fraction))
+    return static_cast<double>(static_cast<float>(fraction));
   return std::string(value);
 }
 
@@ -126,7 +133,7 @@ OperatorNetwork operator_network(const OperatorSpec& spec) {
       continue;
     }
     node.inputs.push_back(out.graph.add_input(name, operand.type));
-    if (size_of(operand.type.dtype) > 2)
+    if (is_integer(operand.type.dtype) && size_of(operand.type.dtype) > 2)
       out.ranges.emplace(name, operand.range.value_or(vectors_detail::kWideDefault));
   }
   for (const std::string& text : spec.attributes) {

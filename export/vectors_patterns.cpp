@@ -198,13 +198,16 @@ void design_patterns(Design& d) {
           return i % 2 == 0 ? in.lanes[i].hi : in.lanes[i].lo;
         }));
   add_opposites(d);
-  add_ramps(d);
-  add_positions(d);
+  if (d.node().op != "Quant") {  // ramps of float32 are design_quant's
+    add_ramps(d);
+    add_positions(d);
+  }
   add_single_hot(d);
 }
 
 void design_random(Design& d, const VectorOptions& options, const std::string& node) {
   constexpr int kAttempts = 6;
+  constexpr std::int64_t kSteps = std::int64_t{1} << 32;
   for (std::size_t k = 0; k < options.random; ++k) {
     std::mt19937_64 engine(options.seed * 0x9E3779B97F4A7C15ULL + name_hash(node) + k);
     const std::string condition = fmt::format("random_{}", k);
@@ -214,6 +217,8 @@ void design_random(Design& d, const VectorOptions& options, const std::string& n
       // Where wide inputs overflow, the next attempt draws from a quarter of the interval.
       std::vector<Codes> inputs = all_filled(d, [&](const InputDomain& in, std::size_t i) {
         const Interval& lane = in.lanes[i];
+        if (in.type.dtype == DType::f32)
+          return quant_input(d.node(), static_cast<double>(uniform(engine, {0, kSteps})) / kSteps);
         if (size_of(in.type.dtype) <= 2 || attempt == 0) return uniform(engine, lane);
         const std::int64_t middle = in.clamped(i, 0), width = (lane.hi - lane.lo) >> (2 * attempt);
         return uniform(engine,

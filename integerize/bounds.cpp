@@ -1,5 +1,7 @@
 #include "waveq/integerize/bounds.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "transfer.h"
@@ -29,7 +31,14 @@ Bounds source_bounds(const Value& value) {
 
 }  // namespace
 
+bool BoundsAnalysis::is_float(ValueId id) const {
+  return graph_->value(id).type.dtype == DType::f32;
+}
+
 const Bounds& BoundsAnalysis::of(ValueId id) {
+  if (is_float(id))
+    throw Error(ErrorCode::unsupported, fmt::format("tensor '{}'", graph_->value(id).name),
+                "is float32", "the overflow proof covers integers, between Quant and Dequant");
   if (known_.size() < graph_->value_count()) known_.resize(graph_->value_count());
   if (const auto& done = known_[static_cast<std::size_t>(id.index)]) return *done;
   // Depth first with an own stack: a network may be deeper than the call stack.
@@ -50,7 +59,7 @@ const Bounds& BoundsAnalysis::of(ValueId id) {
     const Node& node = graph_->node(value.producer);
     bool ready = true;
     for (ValueId in : node.inputs) {
-      if (!in.valid() || known_[static_cast<std::size_t>(in.index)]) continue;
+      if (!in.valid() || is_float(in) || known_[static_cast<std::size_t>(in.index)]) continue;
       stack.push_back(in);
       ready = false;
     }
@@ -71,7 +80,7 @@ void BoundsAnalysis::assume(ValueId id, Bounds bounds) {
 NodeBound BoundsAnalysis::check(NodeId id) {
   const Node& node = graph_->node(id);
   for (ValueId in : node.inputs)
-    if (in.valid()) of(in);
+    if (in.valid() && !is_float(in)) of(in);
   return check_node({*graph_, node, *this});
 }
 

@@ -7,6 +7,7 @@
 
 #include "waveq/graph/executor.h"
 #include "waveq/graph/infer.h"
+#include "waveq/graph/quantizer.h"
 
 namespace waveq {
 
@@ -137,7 +138,7 @@ void spell_qonnx(Graph& graph) {
       refuse(node, "has no integer form in waveq",
              node.op == "Trunc" ? "requantize with Quant instead"
                                 : "use Quant with 2 bits, narrow = 1");
-    if (node.op != "Quant") continue;
+    if (node.op != kQonnxQuant) continue;
     spell_quant(graph, id);
     any = true;
   }

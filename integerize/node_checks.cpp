@@ -136,6 +136,11 @@ NodeBound check_node(const TransferContext& ctx) {
     for (std::size_t i = 0; i < ctx.node.inputs.size(); ++i) most += magnitude(ctx.input(i).hull());
     return fits_int32(most);
   }
+  if (op == "Quant") {
+    NodeBound bound = fits_int32(magnitude(transfer(ctx).hull()));
+    bound.reason = "for inputs with |x*scale + zero_point| < 2^31";
+    return bound;
+  }
   if (op == "iGRU" || op == "iLSTM") return check_recurrent(ctx);
   if (op == "iHardswish") return check_hardswish(ctx);
   if (op == "Conv" || op == "Gemm" || op == "MatMul")

@@ -32,14 +32,26 @@ NodeProof prove_node(const Graph& graph, BoundsAnalysis& bounds, NodeId id) {
   return proof;
 }
 
+bool computes_float(const Graph& graph, const Node& node) {
+  return std::ranges::any_of(node.outputs, [&](ValueId v) {
+    return v.valid() && graph.value(v).type.dtype == DType::f32;
+  });
+}
+
 }  // namespace
 
 ProofReport prove(const Graph& graph) {
   ProofReport report;
+  // Only before a Quant and behind a Dequant floats are meant; elsewhere a node of floats is
+  // unproven.
+  const bool has_borders = std::ranges::any_of(graph.nodes(), [&](NodeId id) {
+    return graph.node(id).op == "Quant" || graph.node(id).op == "Dequant";
+  });
   BoundsAnalysis bounds(graph);
   for (NodeId id : graph.topological_order()) {
     const OpDef* op = find_op(graph.node(id).op);
     if (op && op->moves_data) continue;
+    if (has_borders && computes_float(graph, graph.node(id))) continue;
     NodeProof proof = prove_node(graph, bounds, id);
     if (proof.proven)
       report.min_headroom_bits = std::min(report.min_headroom_bits, proof.headroom_bits);

@@ -8,6 +8,7 @@
 
 #include "waveq/graph/integer_arithmetic.h"
 #include "waveq/graph/op.h"
+#include "waveq/graph/quantizer.h"
 #include "waveq/integerize/quotient.h"
 
 namespace waveq {
@@ -384,6 +385,11 @@ Bounds transfer(const TransferContext& ctx) {
       {"iLayerNorm", layer_norm_bounds},
       {"iRMSNorm", rms_norm_bounds},
       {"iNoNorm", no_norm_bounds},
+      {"Quant",
+       [](const TransferContext& c) {
+         const QuantParameters q = read_quant_parameters(c.node.attrs);
+         return Bounds::all({q.lo, q.hi});
+       }},
       {"Pad", padded},
       {"Concat", [](const TransferContext& c) { return Bounds::all(each_of(c, 0, hull)); }},
       {"Table", table_bounds},

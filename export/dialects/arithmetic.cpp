@@ -38,6 +38,15 @@ std::vector<ArithmeticRule> common_rules() {
        "docs/waveq-operators.md"},
       {"iGRU, iLSTM", "gate sums are int32 and wrap; their requants round half up and saturate",
        "docs/waveq-operators.md"},
+      {"Quant",
+       "x*scale + zero_point in float32, where scale is the float32 next to 1/divisor; half away "
+       "from "
+       "zero by adding 0.5, which float32 rounds up just below 0.5 too; saturates at bit_width, to "
+       "which bounds that are no power of two apart are cut; beyond int32 undefined",
+       "Generic templates Quant, Passes.py",
+       {},
+       {"divisor"}},
+      {"Dequant", "(x - zero_point)*scale in float32", "Generic template Dequant"},
       {"ITAMax, ITAPartialMax", "shifts round half up, the quotient floors",
        "Generic/src/Softmax_s8.c"},
   };

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
 #include <cmath>
 #include <set>
 
 #include "dialects/dialects.h"
 #include "waveq/graph/onnx_writer.h"
+#include "waveq/graph/quantizer.h"
 
 namespace waveq::deeploy {
 
@@ -71,6 +73,21 @@ void check_gemm(const Check& c) {
   c.require(c.shape(0)[0] == 1, "gemm_batch", fmt::format("batch of {}", c.shape(0)[0]));
   c.require(is_eight_bit(c.dtype(0)) && c.dtype(1) == DType::i8, "gemm_types",
             "wants 8-bit data and int8 weights");
+}
+
+void check_quant(const Check& c) {
+  const QuantParameters q = read_quant_parameters(c.node.attrs);
+  c.require(q.storage() == DType::i8, "quant_types",
+            fmt::format("gives {}..{}; the kernel stores int8, without the offset of unsigned data",
+                        q.lo, q.hi));
+  c.require(q.lo + q.hi == -1 && std::has_single_bit(static_cast<std::uint64_t>(q.hi + 1)),
+            "quant_bounds",
+            fmt::format("{}..{} are no bounds of an integer type: bits are lost", q.lo, q.hi));
+}
+
+void check_dequant(const Check& c) {
+  c.require(c.dtype(0) == DType::i8 || c.dtype(0) == DType::i32, "dequant_types",
+            fmt::format("x is {}; the kernel reads int8 or int32", to_string(c.dtype(0))));
 }
 
 void check_requant(const Check& c) {

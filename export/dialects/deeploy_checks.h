@@ -58,6 +58,8 @@ void check_itamax(const Check&);
 void check_layer_norm(const Check&);
 void check_max_pool(const Check&);
 void check_concat(const Check&);
+void check_quant(const Check&);
+void check_dequant(const Check&);
 void check_slice(const Check&);
 void check_gather(const Check&);
 

@@ -23,6 +23,8 @@ const Rows& rows() {
       {"MaxPool", {"no pads, no ceil_mode", check_max_pool}},
       {"Mul", {"8-bit x 8-bit -> int32", check_nothing}},
       {"Pad", {"a constant, in space; equal amounts above and below", check_nothing}},
+      {"Dequant", {"int8 or int32 -> float32", check_dequant}},
+      {"Quant", {"float32 -> int8, signed, bounds of a bit width", check_quant}},
       {"RequantShift",
        {"scalar, or per channel right behind Conv and Gemm; add = q*mul, |q| < 500|mul|, |add| <= "
         "2^24, |mul| < div",

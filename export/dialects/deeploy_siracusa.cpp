@@ -157,6 +157,8 @@ const Rows& rows() {
       {"MaxPool", {"no pads, no ceil_mode", check_max_pool}},
       {"Mul", {"int8 x int8 -> int32, at most 32767 elements, a multiple of 16", check_mul_pulp}},
       {"Pad", {"int8, constant 0, spatial axes", check_pad_pulp}},
+      {"Dequant", {"int8 or int32 -> float32", check_dequant}},
+      {"Quant", {"float32 -> int8, signed, bounds of a bit width", check_quant}},
       {"RequantShift",
        {"scalar, or per channel right behind Conv; 256 levels; unsigned only behind Conv, MatMul "
         "and Add; elsewhere at most 32767 elements, a multiple of 16",

@@ -11,6 +11,7 @@
 #include "waveq/graph/infer.h"
 #include "waveq/graph/onnx_writer.h"
 #include "waveq/graph/op.h"
+#include "waveq/graph/quantizer.h"
 
 namespace waveq {
 
@@ -95,11 +96,50 @@ bool is_bias(const Graph& graph, ValueId id) {
   });
 }
 
-void convert_constants(Graph& graph) {
+/// The part of a network that computes in float32: before a Quant and behind a Dequant.
+class FloatPart {
+ public:
+  explicit FloatPart(const Graph& graph) : values_(graph.value_count()) {
+    const std::vector<NodeId> order = graph.topological_order();
+    for (bool grew = true; grew;) {
+      grew = false;
+      for (const NodeId id : order) grew |= spread(graph, graph.node(id));
+    }
+  }
+
+  bool holds(ValueId id) const { return values_[static_cast<std::size_t>(id.index)]; }
+  bool computes(const Node& node) const {
+    return node.op != "Quant" && node.op != "Dequant" &&
+           std::ranges::any_of(node.outputs, [&](ValueId v) { return v.valid() && holds(v); });
+  }
+
+ private:
+  bool mark(const Graph& graph, const std::vector<ValueId>& values) {
+    bool grew = false;
+    for (const ValueId v : values) {
+      if (!v.valid() || holds(v) || graph.value(v).type.dtype != DType::f32) continue;
+      grew = values_[static_cast<std::size_t>(v.index)] = true;
+    }
+    return grew;
+  }
+  bool spread(const Graph& graph, const Node& node) {
+    if (node.op == "Quant") return mark(graph, node.inputs);
+    if (node.op == "Dequant") return mark(graph, node.outputs);
+    const auto is_float = [&](ValueId v) { return v.valid() && holds(v); };
+    if (!std::ranges::any_of(node.inputs, is_float) && !std::ranges::any_of(node.outputs, is_float))
+      return false;
+    const bool inputs = mark(graph, node.inputs);
+    return mark(graph, node.outputs) || inputs;
+  }
+
+  std::vector<bool> values_;
+};
+
+void convert_constants(Graph& graph, const FloatPart& floats) {
   for (std::size_t i = 0; i < graph.value_count(); ++i) {
     const ValueId id{static_cast<std::int32_t>(i)};
     if (!graph.is_constant(id) || graph.constant(id).dtype() != DType::f32 ||
-        graph.use_count(id) == 0)
+        graph.use_count(id) == 0 || floats.holds(id))
       continue;
     graph.set_constant(
         id, narrowest_integer(graph.constant(id), is_bias(graph, id) ? DType::i32 : DType::i8,
@@ -107,6 +147,7 @@ void convert_constants(Graph& graph) {
   }
   for (NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
+    if (floats.computes(node)) continue;
     Attrs attrs = node.attrs;
     if (const std::optional<Tensor> content = float_content(node)) {
       attrs.erase("value_float");
@@ -156,9 +197,11 @@ struct Widening {
 
 /// Puts a Cast to i32 in front of every input that must match another one, so that inference
 /// passes.
-std::vector<Widening> insert_casts(Graph& graph, const Graph& float_typed) {
+std::vector<Widening> insert_casts(Graph& graph, const Graph& float_typed,
+                                   const FloatPart& floats) {
   std::vector<Widening> casts;
   for (NodeId id : graph.nodes()) {
+    if (floats.computes(graph.node(id))) continue;
     const std::vector<std::size_t> slots = same_type_slots(graph.node(id));
     // Shape arithmetic is not float in the original either; it stays as it is.
     const bool carried = std::ranges::any_of(slots, [&](std::size_t slot) {
@@ -244,34 +287,47 @@ void settle_casts(Graph& graph, const std::vector<Widening>& casts) {
 
 }  // namespace
 
-bool looks_integer(const Graph& graph, std::span<const Tensor> sample_inputs) {
-  bool capable = true;
+bool looks_integer(const Graph& file, std::span<const Tensor> sample_inputs) {
+  const auto of_dialect = [&](NodeId id) {
+    const OpDef* op = find_op(file.node(id).op);
+    return op && op->dialect;
+  };
+  if (std::ranges::any_of(file.nodes(), of_dialect)) return true;
+  Graph graph = file;
+  merge_quantizers(graph);
   for (NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
     const OpDef* op = find_op(node.op);
-    if (op && op->dialect) return true;
-    if (!(op && op->moves_data) && !integer_capable_ops().contains(node.op) &&
+    if (!(op && (op->moves_data || op->dialect)) && !integer_capable_ops().contains(node.op) &&
         !divides_integers(graph, node))
-      capable = false;
-    if (const auto content = float_content(node); content && !is_integral(*content))
-      capable = false;
+      return false;
+    if (const auto content = float_content(node); content && !is_integral(*content)) return false;
   }
-  for (std::size_t i = 0; capable && i < graph.value_count(); ++i) {
+  for (std::size_t i = 0; i < graph.value_count(); ++i) {
     const ValueId id{static_cast<std::int32_t>(i)};
-    if (graph.is_constant(id) && graph.use_count(id) > 0) capable = is_integral(graph.constant(id));
+    if (graph.is_constant(id) && graph.use_count(id) > 0 && !is_integral(graph.constant(id)))
+      return false;
   }
-  return capable && std::ranges::all_of(sample_inputs, is_integral);
+  const FloatPart floats(graph);
+  for (std::size_t i = 0; i < sample_inputs.size(); ++i)
+    if (!(i < graph.inputs().size() && floats.holds(graph.inputs()[i])) &&
+        !is_integral(sample_inputs[i]))
+      return false;
+  return true;
 }
 
 Graph to_integer_network(const Graph& float_typed) {
-  Graph graph = float_typed;
-  convert_constants(graph);
+  Graph spelled = float_typed;
+  merge_quantizers(spelled);
+  const FloatPart floats(spelled);
+  Graph graph = spelled;
+  convert_constants(graph, floats);
   for (ValueId id : graph.inputs()) {
     const TensorType& type = graph.value(id).type;
-    if (!graph.is_constant(id) && type.dtype == DType::f32)
+    if (!graph.is_constant(id) && type.dtype == DType::f32 && !floats.holds(id))
       graph.set_type(id, {DType::i32, type.shape});
   }
-  const std::vector<Widening> casts = insert_casts(graph, float_typed);
+  const std::vector<Widening> casts = insert_casts(graph, spelled, floats);
   forget_types(graph);
   infer_types(graph);
   if (casts.empty()) return graph;

@@ -16,6 +16,7 @@
 #include "waveq/graph/file.h"
 #include "waveq/graph/infer.h"
 #include "waveq/graph/op.h"
+#include "waveq/graph/quantizer.h"
 
 namespace waveq {
 
@@ -319,9 +320,10 @@ std::string ModelReader::operator_name(const onnx::NodeProto& proto, const std::
     attrs.set("waveq_lost_function", std::string("call of a model-local function"));
     return fmt::format("{}::{}", domain, op);
   }
-  if (!find_op(op)) {
+  const bool qonnx_quant = op == "Quant" && proto.input_size() > 1;
+  if (!find_op(op) || qonnx_quant) {
     if (!domain.empty() && domain != "ai.onnx") attrs.set("waveq_domain", domain);
-    return op;
+    return qonnx_quant ? std::string(kQonnxQuant) : op;
   }
   for (const auto& [name, kind] : attrs.all())
     if (name.starts_with("waveq_lost_"))

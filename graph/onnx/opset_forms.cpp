@@ -6,6 +6,8 @@
 #include <array>
 #include <limits>
 
+#include "waveq/graph/quantizer.h"
+
 namespace waveq {
 
 namespace {
@@ -366,7 +368,7 @@ void make_axes_positive(const Graph& graph, const Node& node, NodeForm& form) {
 }  // namespace
 
 NodeForm form_for_opset(const Graph& graph, const Node& node, std::int64_t opset) {
-  NodeForm form{node.op, {}, {}};
+  NodeForm form{node.op == kQonnxQuant ? "Quant" : node.op, {}, {}};
   for (const auto& [name, attr] : node.attrs.all()) {
     if (name.starts_with("waveq_lost_"))
       throw Error(ErrorCode::unsupported, place(node),

@@ -13,5 +13,6 @@ std::vector<OpDef> integer_activation_ops();
 std::vector<OpDef> integer_norm_ops();
 std::vector<OpDef> integer_table_ops();
 std::vector<OpDef> integer_recurrent_ops();
+std::vector<OpDef> integer_quantizer_ops();
 
 }  // namespace waveq

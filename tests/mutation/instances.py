@@ -82,6 +82,15 @@ def softmax(x, a=1, b=345, c=62395, log2=177, levels=256):
     return Instance("iSoftmax", (x,), {"coeffA": a, "coeffB": b, "coeffC": c, "log2": log2, "n_levels": levels}, "isoftmax")
 
 
+def quant(x, scale, zero_point=0, bits=8, signed=1):
+    return Instance("Quant", (x,), {"scale": scale, "zero_point": zero_point, "bit_width": bits, "signed": signed})
+
+
+def dequant(x, scale, zero_point=0):
+    return Instance("Dequant", (x,), {"scale": scale, "zero_point": zero_point, "bit_width": 32 if x.startswith("i32") else 8,
+                                      "signed": int(not x.startswith("u"))})
+
+
 def layer_norm(x, weight, bias, d):
     return Instance("iLayerNorm", (x, weight, bias), {"D": d, "n_levels": 256}, "ilayernorm")
 
@@ -241,4 +250,18 @@ def all_instances():
         Instance("iHardswish", ("i8[1,17]",), {"three": 30, "six": 60, "one_over_six": 683}),
         Instance("iHardswish", ("i8[15]",), {"three": 150, "six": 300, "one_over_six": 65}),
         Instance("iHardswish", ("i8[1,5,9]",), {"three": 3, "six": 6, "one_over_six": 85}),
+
+        quant("f32[1,3,17]", 10),
+        quant("f32[1,5,33]", 7.3, 3),
+        quant("f32[1,7,9]", 0.30000001192092896, -20),
+        quant("f32[1,3,31]", 0.125, 0.5, bits=4),
+        quant("f32[2,5,8]", 25.399999618530273, 128, signed=0),
+        quant("f32[1,1,15]", 3.1415927410125732, 7, bits=5, signed=0),
+        quant("f32[1,4,16]", -12.7, -1, bits=7),
+        dequant("i8[1,3,17]", 0.1, -5),
+        dequant("i8[1,5,33]", 0.0078125, 0),
+        dequant("i8[1,7,9]", -0.30000001192092896, 100),
+        dequant("u8[1,4,15]", 0.003921568859368563, 128),
+        dequant("i32[1,3,31]=-2000000000..2000000000", 0.00011, 7),
+        dequant("i32[1,5,8]=-70000..70000", 3.1, -0.5),
     ]

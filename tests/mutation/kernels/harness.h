@@ -37,6 +37,15 @@ static inline int64_t half_even(int64_t a, int64_t b) {
   return 2 * (a - q * b) == -b && q % 2 != 0 ? q - 1 : q;
 }
 
+/* x with 11 significant bits, truncated. */
+static inline double eleven_bits(double x) {
+  double unit = 1;
+  if (x == 0) return x;
+  while (x / unit >= 2048 || x / unit <= -2048) unit *= 2;
+  while (x / unit < 1024 && x / unit > -1024) unit /= 2;
+  return (double)(int64_t)(x / unit) * unit;
+}
+
 /* Row-major walk over a tensor of `rank` dimensions: flat index to position and back. */
 #define MOST_DIMENSIONS 6
 static inline void position(size_t flat, const size_t *shape, size_t rank, size_t *at) {

@@ -26,12 +26,12 @@ struct UnreachedCondition {
   std::string condition, why;
 };
 
-/// What an input may hold: the values of its dtype for 8 and 16 bits, else what the network can
-/// deliver.
+/// What an input may hold: the values of its dtype for 8 and 16 bits, of float32 those that a Quant
+/// can convert, else what the network can deliver.
 struct VectorInput {
   std::string name;
-  TensorType type;              ///< as stored on the device
-  std::int64_t lo = 0, hi = 0;  ///< over all elements
+  TensorType type;        ///< as stored on the device
+  double lo = 0, hi = 0;  ///< over all elements
 };
 
 /// The vectors of one node.
@@ -58,7 +58,9 @@ std::vector<NodeId> kernel_nodes(const Graph& integer_graph);
 
 /// Designs the cases of one node. Inputs wider than 16 bits take the interval that `bounds` proves
 /// for them, or +-2^20 where that leaves int32. A case that would overflow is left out and listed.
-/// \throws Error{unsupported} for a node of floats or with an empty tensor.
+/// A Quant's float32 input takes what its kernel can convert to int32.
+/// \throws Error{unsupported} for a node of floats (other than Quant and Dequant at their outer
+/// side) or with an empty tensor.
 KernelVectors kernel_vectors(BoundsAnalysis& bounds, NodeId node,
                              const VectorOptions& options = {});
 
@@ -71,11 +73,11 @@ std::string vectors_header(const KernelVectors& vectors, const std::string& name
 struct OperatorSpec {
   std::string op;
   std::string node = {};  ///< its name; empty: the operator's
-  /// One a slot: DTYPE[DIMS] varies over the type (32 bits: -2^20..2^20), DTYPE[DIMS]=LO..HI varies
-  /// in an interval; constant are DTYPE[DIMS]:1,2,3 (a single value fills), :LO..HI and :random,
-  /// both drawn.
+  /// One a slot: DTYPE[DIMS] varies over the type (32 bits: -2^20..2^20; f32 only for Quant),
+  /// DTYPE[DIMS]=LO..HI varies in an interval; constant are DTYPE[DIMS]:1,2,3 (a single value
+  /// fills), :LO..HI and :random, both drawn.
   std::vector<std::string> operands = {};
-  std::vector<std::string> attributes = {};  ///< NAME=1, NAME=[1,2], NAME=text
+  std::vector<std::string> attributes = {};  ///< NAME=1, NAME=0.5, NAME=[1,2], NAME=text
   std::uint64_t seed = 0;                    ///< of drawn constants
 };
 

@@ -52,6 +52,8 @@ class BoundsAnalysis {
   const Graph& graph() const { return *graph_; }
 
  private:
+  bool is_float(ValueId id) const;
+
   const Graph* graph_;
   std::vector<std::optional<Bounds>> known_;
 };
