@@ -67,10 +67,11 @@ Action add_vectors(CLI::App& app) {
   app.add_option("--operand", o->op.operands,
                  "an input of --op, in order: DTYPE[DIMS] varies, DTYPE[DIMS]=LO..HI varies in an "
                  "interval, DTYPE[DIMS]:1,2,3 is constant, DTYPE[DIMS]:LO..HI or :random is "
-                 "constant and drawn")
+                 "constant and drawn; f32[DIMS] is what Quant takes")
       ->allow_extra_args(false)
       ->type_name("TEXT");
-  app.add_option("--attr", o->op.attributes, "an attribute of --op: NAME=1, NAME=[1,2], NAME=text")
+  app.add_option("--attr", o->op.attributes,
+                 "an attribute of --op: NAME=1, NAME=0.5, NAME=[1,2], NAME=text")
       ->allow_extra_args(false)
       ->type_name("TEXT");
   app.add_option("-o,--output", o->out, "folder to write")->required()->type_name("DIR");

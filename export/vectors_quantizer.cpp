@@ -95,22 +95,25 @@ class Points {
   void add(const std::string& condition, float x) {
     const std::int64_t at = ordinal_of(x);
     if (at < domain_.lo || at > domain_.hi) return;
-    const auto same = std::ranges::find(points_, at, &Point::ordinal);
-    if (same == points_.end()) points_.push_back({condition, at});
+    if (seen_.insert(at).second) points_.push_back({condition, at});
   }
-  /// The value that just does not reach `code`, the first that does, their neighbours, and where
-  /// there is one the exact tie below it.
+  /// Around the step from code - 1 to `code`: the exact tie by the parameters, the first value that
+  /// rounds up, the ends of those that float32 makes a tie, and all their neighbours.
   void step(const std::string& condition, std::int64_t code) {
-    const std::int64_t first =
-        first_where(turned_domain_, [&](float x) { return steps_.code(x) >= code; });
-    for (const std::int64_t at : {first - 1, first, first - 2, first + 1})
-      if (at >= turned_domain_.lo && at <= turned_domain_.hi)
-        add(condition, steps_.turned(at_ordinal(at)));
     const float half = static_cast<float>(code) - 0.5F;
+    around(condition, ordinal_of(steps_.turned(position(half))));
+    around(condition, first_where(turned_domain_, [&](float x) { return steps_.code(x) >= code; }));
     const std::int64_t tie =
         first_where(turned_domain_, [&](float x) { return steps_.shifted(x) >= half; });
-    if (tie <= turned_domain_.hi && steps_.shifted(at_ordinal(tie)) == half)
-      add(code > 0 ? "tie_positive" : "tie_negative", steps_.turned(at_ordinal(tie)));
+    if (tie > turned_domain_.hi || steps_.shifted(at_ordinal(tie)) != half) return;
+    const char* name = code > 0 ? "tie_positive" : "tie_negative";
+    around(name, tie);
+    around(name, first_where(turned_domain_, [&](float x) { return steps_.shifted(x) > half; }));
+  }
+  void around(const std::string& condition, std::int64_t turned) {
+    for (const std::int64_t at : {turned, turned - 1, turned + 1})
+      if (at >= turned_domain_.lo && at <= turned_domain_.hi)
+        add(condition, steps_.turned(at_ordinal(at)));
   }
   /// Codes that 8 and 16 bits would show as small ones.
   void wraps() {
@@ -120,19 +123,22 @@ class Points {
   /// Every code, and the step to the next one.
   void codes() {
     for (std::int64_t c = q_.lo; c <= q_.hi; ++c) centre("all_codes", c);
-    if (q_.hi - q_.lo > 256) return;
+    if (q_.hi - q_.lo > 255) return;  // 16 bits: their ends are there
     for (std::int64_t c = q_.lo; c <= q_.hi; ++c) step("all_steps", c);
   }
   void centre(const std::string& condition, std::int64_t code) {
-    const auto at = static_cast<float>((static_cast<double>(code) - q_.zero_point) *
-                                       q_.divisor.value_or(1 / q_.scale));
-    add(condition, at);
+    add(condition, position(static_cast<double>(code)));
+  }
+  /// The input that the parameters put at `code`.
+  float position(double code) const {
+    return static_cast<float>((code - q_.zero_point) * q_.divisor.value_or(1 / q_.scale));
   }
 
   const QuantParameters& q_;
   Steps steps_;
   Interval domain_, turned_domain_;
   std::vector<Point> points_;
+  std::set<std::int64_t> seen_;
 };
 
 }  // namespace

@@ -66,7 +66,8 @@ Tensor input_tensor(const Value& value, const Tensor& array, bool integer_networ
                 fmt::format("the network wants {}, inputs.npz has {}", to_string(value.type),
                             to_string(array.type())));
   const Tensor shaped = array.reshaped(value.type.shape);
-  if (integer_network) return to_integer_tensor(shaped, value.type.dtype, value.name);
+  if (integer_network && is_integer(value.type.dtype))
+    return to_integer_tensor(shaped, value.type.dtype, value.name);
   return cast(shaped, value.type.dtype);
 }
 

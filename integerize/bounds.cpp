@@ -87,7 +87,7 @@ NodeBound BoundsAnalysis::check(NodeId id) {
 std::optional<double> BoundsAnalysis::attained(NodeId id) {
   const Node& node = graph_->node(id);
   for (ValueId in : node.inputs)
-    if (in.valid()) of(in);
+    if (in.valid() && !is_float(in)) of(in);
   return attained_accumulator({*graph_, node, *this});
 }
 

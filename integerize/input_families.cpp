@@ -11,7 +11,11 @@ double InputFamilies::Input::reach() const {
 
 InputFamilies::InputFamilies(const Graph& graph, std::uint64_t seed) : engine_(seed) {
   BoundsAnalysis bounds(graph);
-  for (ValueId in : graph.inputs()) inputs_.push_back({graph.value(in).type, bounds.of(in).hull()});
+  for (ValueId in : graph.inputs()) {
+    const TensorType& type = graph.value(in).type;
+    const bool is_float = type.dtype == DType::f32;  // before a Quant
+    inputs_.push_back({type, is_float ? Interval{-128, 127} : bounds.of(in).hull()});
+  }
 }
 
 double InputFamilies::uniform() { return static_cast<double>(engine_() >> 11) * 0x1p-53; }

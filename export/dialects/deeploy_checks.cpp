@@ -77,12 +77,15 @@ void check_gemm(const Check& c) {
 
 void check_quant(const Check& c) {
   const QuantParameters q = read_quant_parameters(c.node.attrs);
-  c.require(q.storage() == DType::i8, "quant_types",
-            fmt::format("gives {}..{}; the kernel stores int8, without the offset of unsigned data",
-                        q.lo, q.hi));
-  c.require(q.lo + q.hi == -1 && std::has_single_bit(static_cast<std::uint64_t>(q.hi + 1)),
+  if (q.storage() != DType::i8)
+    return c.report("quant_types",
+                    fmt::format("gives {}..{}; the kernel stores int8, without the offset that "
+                                "readers of unsigned data expect",
+                                q.lo, q.hi));
+  c.require(q.lo == -q.hi - 1 && std::has_single_bit(static_cast<std::uint64_t>(q.hi + 1)),
             "quant_bounds",
-            fmt::format("{}..{} are no bounds of an integer type: bits are lost", q.lo, q.hi));
+            fmt::format("{}..{} are not the bounds of a bit width: the kernel clips further in",
+                        q.lo, q.hi));
 }
 
 void check_dequant(const Check& c) {

@@ -8,6 +8,7 @@
 
 #include "lint/context.h"
 #include "waveq/graph/integer_arithmetic.h"
+#include "waveq/graph/quantizer.h"
 
 namespace waveq {
 
@@ -53,6 +54,16 @@ void mean_length_one(LintContext& c) {
 void mean_on_pulp(LintContext& c) {
   for_ops(c, {"IntegerMean", "ReduceMean"},
           [&](const LintNode& node) { c.report(node, "generates C that does not compile"); });
+}
+
+void quant_bounds(LintContext& c) {
+  for_ops(c, {"Quant"}, [&](const LintNode& node) {
+    const QuantParameters q = read_quant_parameters(node.attrs());
+    if (q.lo >= 0)
+      c.report(node, fmt::format("gives {}..{}", q.lo, q.hi));
+    else if (q.lo != -q.hi - 1 || !is_power_of_two(q.hi + 1) || q.hi > 127)
+      c.report(node, fmt::format("clips at {}..{}", q.lo, q.hi));
+  });
 }
 
 void division_shapes(LintContext& c) {
@@ -298,6 +309,7 @@ const std::map<std::string_view, LintPlatforms>& mappings() {
       {"Add", kAllPlatforms},
       {"Concat", kGeneric | kPulp},
       {"Conv", kFour},
+      {"Dequant", kGeneric | kPulp},
       {"Flatten", kFour},
       {"Gather", kGeneric | kCortexM | kMemPool},
       {"Gemm", kAllPlatforms},
@@ -310,6 +322,7 @@ const std::map<std::string_view, LintPlatforms>& mappings() {
       {"MaxPool", kFour},
       {"Mul", kFour},
       {"Pad", kFour},
+      {"Quant", kGeneric | kPulp},
       {"ReduceMean", kFour},
       {"ReduceSum", kGeneric | kCortexM | kMemPool},
       {"RequantShift", kAllPlatforms},
@@ -350,6 +363,10 @@ void unmapped(LintContext& c) {
 std::vector<LintCheck> lint_operator_checks() {
   using enum LintEffect;
   std::vector<LintCheck> rows = {
+      {"N", "quant_bounds", kGeneric | kPulp, wrong,
+       "Quant stores int8 and clips at the bounds of a bit width: unsigned results miss the offset "
+       "that their readers expect, bounds such as -127..127 become -64..63",
+       "clip at -128..127, or at the bounds of fewer bits", quant_bounds},
       {"T11", "mean_keepdims", kGeneric | kPulp, rejected,
        "keepdims = 1 generates C with an undeclared name",
        "use keepdims = 0 and a Reshape behind it", mean_keepdims},

@@ -318,6 +318,12 @@ bool looks_integer(const Graph& file, std::span<const Tensor> sample_inputs) {
 
 Graph to_integer_network(const Graph& float_typed) {
   Graph spelled = float_typed;
+  for (NodeId id : spelled.nodes()) {
+    if (spelled.node(id).op != "Quant") continue;
+    Attrs attrs = spelled.node(id).attrs;
+    attrs.erase(kSpelledAsFloat);
+    spelled.set_attrs(id, std::move(attrs));
+  }
   merge_quantizers(spelled);
   const FloatPart floats(spelled);
   Graph graph = spelled;

@@ -105,6 +105,7 @@ class ModelReader {
   bool read_constant_node(const onnx::NodeProto& proto, const std::string& where);
   std::string operator_name(const onnx::NodeProto& proto, const std::string& where,
                             Attrs& attrs) const;
+  void mark_spelled_quants();
   void canonicalize(const std::string& op, const std::string& where, Attrs& attrs) const;
   void connect_nodes();
   void read_outputs();
@@ -431,6 +432,24 @@ void ModelReader::read_outputs() {
   }
   for (const auto& info : proto_.value_info()) read_stated_type(info);
   for (const auto& info : proto_.output()) read_stated_type(info);
+  mark_spelled_quants();
+}
+
+/// Files of the dialect spell the integers that a Quant gives as float32, unless they say
+/// otherwise.
+void ModelReader::mark_spelled_quants() {
+  std::set<std::string_view> integers;
+  for (const auto* infos : {&proto_.value_info(), &proto_.output()})
+    for (const auto& info : *infos)
+      if (info.type().tensor_type().elem_type() > onnx::TensorProto::FLOAT)
+        integers.insert(info.name());
+  for (const NodeId id : graph_.nodes()) {
+    const Node& node = graph_.node(id);
+    if (node.op != "Quant" || integers.contains(graph_.value(node.outputs.front()).name)) continue;
+    Attrs attrs = node.attrs;
+    attrs.set(std::string(kSpelledAsFloat), std::int64_t{1});
+    graph_.set_attrs(id, std::move(attrs));
+  }
 }
 
 void parse_protobuf(std::span<const std::byte> bytes, onnx::ModelProto& model) {

@@ -32,11 +32,20 @@ bool is_integral(double x) { return std::floor(x) == x && std::abs(x) < 21474836
 /// input, under the last one's name.
 void replace_chain(Graph& graph, std::span<const NodeId> chain, std::string op, Attrs attrs) {
   Node merged = graph.node(chain.back());
+  const ValueId old = merged.outputs[0];
+  const std::string name = graph.value(old).name;
+  const ValueId y = graph.add_value(name, graph.value(old).type);
   merged.op = std::move(op);
   merged.attrs = std::move(attrs);
   merged.inputs = {graph.node(chain.front()).inputs[0]};
-  for (const NodeId id : chain) graph.remove_node(id);
+  merged.outputs = {y};
+  graph.replace_uses(old, y);
+  for (auto id = chain.rbegin(); id != chain.rend(); ++id) graph.remove_node(*id);
   graph.add_node(std::move(merged));
+  std::string unused = name + "_unused";
+  while (graph.find_value(unused)) unused += "_";
+  graph.rename(old, unused);
+  graph.rename(y, name);
 }
 
 bool keeps_shape(const Graph& graph, std::span<const NodeId> chain) {

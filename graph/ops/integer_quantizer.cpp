@@ -28,24 +28,28 @@ std::int64_t int_between(const Attrs& attrs, const char* name, std::int64_t lo, 
 }
 
 ops::Types infer_quant(const InferContext& ctx) {
-  return {{read_quant_parameters(ctx.attrs()).storage(), ops::float_input(ctx, 0).shape}};
+  const DType codes = read_quant_parameters(ctx.attrs()).storage();
+  return {{ctx.attrs().has(kSpelledAsFloat) ? DType::f32 : codes, ops::float_input(ctx, 0).shape}};
+}
+
+template <class T>
+void quantize_tensor(const EvalContext& ctx) {
+  const QuantParameters q = read_quant_parameters(ctx.attrs());
+  const auto x = ctx.input(0).as<float>();
+  const auto y = ctx.output().as<T>();
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const std::optional<std::int32_t> code = quantize(x[i], q);
+    if (!code && ctx.overflow == Overflow::error)
+      ctx.fail(ErrorCode::overflow, fmt::format("element {}: {} leaves int32", i, x[i]),
+               "the kernel converts to int32 before it clips; keep the input in range");
+    // What C leaves open, as RISC-V converts: saturating, NaN to the largest.
+    y[i] = static_cast<T>(code ? *code : x[i] * q.scale < 0 ? q.lo : q.hi);
+  }
 }
 
 void eval_quant(const EvalContext& ctx) {
-  const QuantParameters q = read_quant_parameters(ctx.attrs());
-  const auto x = ctx.input(0).as<float>();
-  visit_integer(ctx.output().dtype(), [&](auto t) {
-    using T = decltype(t);
-    const auto y = ctx.output().as<T>();
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const std::optional<std::int32_t> code = quantize(x[i], q);
-      if (!code && ctx.overflow == Overflow::error)
-        ctx.fail(ErrorCode::overflow, fmt::format("element {}: {} leaves int32", i, x[i]),
-                 "the kernel converts to int32 before it clips; keep the input in range");
-      // What C leaves open, as RISC-V converts: saturating, NaN to the largest.
-      y[i] = static_cast<T>(code.value_or(x[i] * q.scale < 0 ? q.lo : q.hi));
-    }
-  });
+  if (ctx.output().dtype() == DType::f32) return quantize_tensor<float>(ctx);
+  visit_integer(ctx.output().dtype(), [&](auto t) { quantize_tensor<decltype(t)>(ctx); });
 }
 
 ops::Types infer_dequant(const InferContext& ctx) {

@@ -23,6 +23,9 @@ HEADERS = {
     "pad": ["Pad", "--operand", "i8[1,1,3]", "--attr", "pads=[0,0,1,0,0,1]", "--attr", "mode=constant", "--attr", "value=-1"],
     "slice": ["Slice", "--operand", "i8[1,9]", "--operand", "i64[1]:1", "--operand", "i64[1]:9223372036854775807", "--operand", "i64[1]:1", "--operand", "i64[1]:2"],
     "div": ["IntegerDiv", "--operand", "i32[1,2,5]=-500..500", "--operand", "i32[1,2,1]=0..90", "--attr", "Delta=6", "--attr", "eps=1", "--attr", "eta=3"],
+    "quant": ["Quant", "--operand", "f32[1,3,5]", "--attr", "scale=0.3", "--attr", "zero_point=-7", "--attr", "bit_width=8", "--attr", "signed=1"],
+    "dequant": ["Dequant", "--operand", "i32[1,3,5]=-70000..70000", "--attr", "scale=0.3", "--attr", "zero_point=-7", "--attr", "bit_width=32",
+                "--attr", "signed=1"],
     "scalar": ["RequantShift", "--operand", "i16[]", "--operand", "i32[]:3", "--operand", "i32[]:0", "--attr", "div=1", "--attr", "n_levels=65536", "--attr", "signed=1"],
 }
 
@@ -66,6 +69,19 @@ def requant_network(path):
     graph = helper.make_graph(nodes, "net", [value("x")], [value("y")], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10), helper.make_opsetid("PACTOps", 1)])
     onnx.save(model, str(path))
+    return path
+
+
+def float_bordered_network(path):
+    """float32 -> Div-Add-Round-Clip -> MatMul -> Sub-Mul -> float32."""
+    constants = [numpy_helper.from_array(np.array(v, np.float32), name)
+                 for name, v in (("step", 0.25), ("zero", -3), ("lo", -128), ("hi", 127), ("w", [[1, -2, 3], [40, 5, 6]]), ("scale", 0.125))]
+    nodes = [helper.make_node(op, inputs, [output], output) for op, inputs, output in (
+        ("Div", ["x", "step"], "scaled"), ("Add", ["scaled", "zero"], "moved"), ("Round", ["moved"], "rounded"), ("Clip", ["rounded", "lo", "hi"], "codes"),
+        ("MatMul", ["codes", "w"], "acc"), ("Sub", ["acc", "zero"], "centred"), ("Mul", ["centred", "scale"], "y"))]
+    value = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    graph = helper.make_graph(nodes, "net", [value("x", 1, 4, 2)], [value("y", 1, 4, 3)], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), str(path))
     return path
 
 
@@ -130,7 +146,7 @@ class Vectors(support.Case):
         listed = json.loads((self.out / "RequantShift" / "cases.json").read_text())
         self.assertEqual((listed["inputs"][0]["lo"], listed["inputs"][0]["hi"]), (-60000, 60000))
         self.run_waveq("verify", self.out / "RequantShift" / listed["cases"][0]["case"])
-        for words, found in ((["Nope"], "no operator"), (["Add", "--operand", "i8"], "no [DIMS]"), (["Add", "--operand", "f32[1]"], "'f32'"),
+        for words, found in ((["Nope"], "no operator"), (["Add", "--operand", "i8"], "no [DIMS]"), (["Add", "--operand", "f16[1]"], "'f16'"), (["Add", "--operand", "f32[1]", "--operand", "f32[1]"], "f32"),
                              (["Add", "--operand", "i8[2]:1,2,3"], "3 values for 2 elements"), (["Add", "--operand", "i8[2]:300"], "300 is no i8"),
                              (["Add", "--operand", "i8[2]", "--operand", "i8[3]"], "do not broadcast"), (["Add", "--operand", "i8[2]"], "")):
             result = self.run_waveq("vectors", "--op", *words, "-o", self.dir / "none", code=1)
@@ -148,6 +164,27 @@ class Vectors(support.Case):
             self.run_waveq("verify", self.out / "_net_conv" / case["case"])
         manifest = json.loads((self.out / "manifest.json").read_text())
         self.assertEqual([n["folder"] for n in manifest["nodes"]], ["_net_conv", "_net_rq"])
+
+    def test_float_borders_of_a_network_have_kernels_too(self):
+        float_bordered_network(self.dir / "network.onnx")
+        x = np.array([[[0.1, -0.2], [7, 100], [-31, 0], [-100, 1]]], np.float32)  # no ties
+        codes = np.clip(np.rint(x / np.float32(0.25) - 3), -128, 127)
+        np.savez(self.dir / "inputs.npz", x=x)
+        np.savez(self.dir / "outputs.npz", y=(codes @ np.array([[1, -2, 3], [40, 5, 6]]) + 3) * np.float32(0.125))
+        for target in ("deeploy-generic", "onnx"):
+            self.run_waveq("verify", self.dir, "--target", target)
+        self.run_waveq("vectors", self.dir / "network.onnx", "-o", self.out, "--random", "1")
+        manifest = json.loads((self.out / "manifest.json").read_text())
+        self.assertEqual([n["operator"] for n in manifest["nodes"]], ["Quant", "MatMul", "Dequant"])
+        for node in manifest["nodes"]:
+            listed = json.loads((self.out / node["folder"] / "cases.json").read_text())
+            for case in listed["cases"][::7]:
+                self.run_waveq("verify", self.out / node["folder"] / case["case"])
+        quant = json.loads((self.out / "codes" / "cases.json").read_text())
+        self.assertEqual(quant["target"]["findings"], [])
+        self.assertIn("x=float32_t", quant["target"]["generator_arguments"])
+        case = np.load(self.out / "codes" / "case_000" / "inputs.npz")
+        self.assertEqual(case["x"].dtype, np.float32)
 
     def test_formats_nodes_and_seeds_can_be_chosen(self):
         self.run_waveq("vectors", self.model, "-o", self.out, "--format", "c", "--node", "/net/rq")

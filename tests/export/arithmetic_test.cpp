@@ -6,6 +6,7 @@
 #include "dialects/dialects.h"
 #include "vectors_net.h"
 #include "waveq/graph/executor.h"
+#include "waveq/graph/integer_import.h"
 #include "waveq/graph/op.h"
 
 namespace waveq {
@@ -77,6 +78,23 @@ TEST_CASE(
   CHECK(to_int64(Executor(g).run(x)[0]) == Ints{0, -1, 1});
   for (const TargetProfile& target : {find_target("deeploy-generic"), pulp()})
     CHECK(computed_on(target, g, {2, -2, 7}) == Ints{1, 0, 2});
+}
+
+TEST_CASE("arithmetic: Deeploy's Quant takes a chain's ties away from zero, ONNX to even") {
+  Graph g;
+  const auto c = [&](float v) { return g.add_constant("c", Tensor::scalar(v)); };
+  ValueId y = g.emit("Div", "div", {g.add_input("x", {DType::f32, {1, 4}}), c(2)});
+  y = g.emit("Round", "round", {g.emit("Add", "add", {y, c(0)})});
+  g.add_output(g.emit("Clip", "clip", {y, c(-128), c(127)}));
+  const Graph integer = to_integer_network(g);
+  const std::vector<Tensor> x = {Tensor::from<float>({1, 4}, std::vector<float>{1, 5, -1, 200})};
+  const auto computed = [&](const char* target) {
+    const Graph there = as_computed_on(find_target(target), integer);
+    return to_int64(Executor(there, Overflow::error).run(x)[0]);
+  };
+  CHECK(computed("onnx") == Ints{0, 2, 0, 100});
+  CHECK(computed("deeploy-generic") == Ints{1, 3, -1, 100});
+  CHECK(computed("deeploy-siracusa") == Ints{1, 3, -1, 100});
 }
 
 TEST_CASE("arithmetic: every operator of the dialect has its line, with a source") {

@@ -23,7 +23,15 @@ std::vector<Case> operator_cases() {
                 with({{"axis", one(1)}}));
   };
   const auto sum = [](Net& n) { return n.op("Add", {n.x({1, 4}), n.g().inputs()[0]}); };
+  const auto quant = [](Net& n, std::int64_t bits, std::int64_t is_signed) {
+    const ValueId x = n.g().add_input("float", {DType::f32, {1, 4}});
+    return n.op(
+        "Quant", {x},
+        with({{"scale", 0.5}, {"zero_point", 0.0}, {"bit_width", bits}, {"signed", is_signed}}));
+  };
   return {
+      {"quant_bounds", [=](Net& n) { return quant(n, 8, 0); },
+       [=](Net& n) { return quant(n, 8, 1); }},
       {"mean_keepdims", [](Net& n) { return mean(n, 4, 1); }, [](Net& n) { return mean(n, 4, 0); }},
       {"mean_length_uneven", [](Net& n) { return mean(n, 3); }, [](Net& n) { return mean(n, 4); }},
       {"mean_length_one", [](Net& n) { return mean(n, 1); }, [](Net& n) { return mean(n, 2); }},

@@ -13,6 +13,10 @@ namespace waveq {
 /// How a graph names QONNX's operator Quant, which has its parameters as inputs; files say Quant.
 inline constexpr std::string_view kQonnxQuant = "QonnxQuant";
 
+/// An attribute of a Quant whose integers are float32, as the file of an integer network has them
+/// until to_integer_network.
+inline constexpr std::string_view kSpelledAsFloat = "waveq_spelled_as_float";
+
 /// Parameters of a Quant. The target's kernel knows `scale` alone; the spelled-out chain
 /// Div-Add-Round-Clip divides, and clips at its own bounds.
 struct QuantParameters {
