@@ -59,7 +59,9 @@ const std::vector<StandardOperator>& standard_operators() {
       {"TrueIntegerDiv", "Mul by the constant factor", expand_true_integer_div},
       {"Unsqueeze", kMoves, nullptr},
       {"iGELU", "Min, Mul, Clip in int64", expand_igelu},
+      {"iGRU", "a step after the other: MatMul in int32, Gather and Mul in int64", expand_igru},
       {"iHardswish", "Clip, Mul in int64", expand_ihardswish},
+      {"iLSTM", "as iGRU", expand_ilstm},
       {"iLayerNorm", "ReduceSum, Div; the root by comparing with squares", expand_ilayernorm},
       {"iNoNorm", "Mul, Add, floor division", expand_inonorm},
       {"iRMSNorm", "ReduceSum, Div; the root by comparing with squares", expand_irmsnorm},
@@ -183,9 +185,9 @@ TargetProfile onnx_standard() {
   for (const standard::StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
   p.keeps_dialect = true;
-  p.int16_operators = {"Add", "Concat",       "Flatten",  "MatMul", "Mul",
-                       "Pad", "RequantShift", "Reshape",  "Slice",  "Squeeze",
-                       "Sub", "Transpose",    "Unsqueeze"};
+  p.int16_operators = {"Add", "Concat",       "Flatten",   "MatMul", "Mul",
+                       "Pad", "RequantShift", "Reshape",   "Slice",  "Squeeze",
+                       "Sub", "Transpose",    "Unsqueeze", "iGRU",   "iLSTM"};
   p.general_conv = true;
   p.requant_per_channel = true;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",

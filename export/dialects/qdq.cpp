@@ -115,7 +115,7 @@ class FloatTwin {
     for (ValueId in : node.inputs) {
       if (!in.valid() || source_.is_constant(in)) continue;
       const Twin& t = twins_.at(in);
-      if (t.zero != 0 || !fits_float(in) || !(weighted || t.real.valid())) return false;
+      if (!fits_float(in) || (!weighted && (t.zero != 0 || !t.real.valid()))) return false;
     }
     // Behind weights there is nothing but DequantizeLinear that users would read, and sums near
     // the bound are not met.
@@ -265,7 +265,7 @@ class FloatTwin {
              {a.scale.front() * b.scale.front()});
       return;
     }
-    const Twin x = scalar(node.inputs[0]);
+    const Twin x = from_zero(node.inputs[0]);
     std::vector<double> scale = scale_for_reader(y);
     // A product of matrices has its channels last, which axis 1 is for a matrix alone.
     if (scale.empty() || (scale.size() > 1 && node.op == "MatMul" && rank != 2))
@@ -288,7 +288,7 @@ class FloatTwin {
     std::vector<double> own;
     for (double s : scale) own.push_back(s / x_scale);
     Tensor w = source_.constant(node.inputs[1]);
-    const std::size_t rank = out_.value(twins_.at(node.inputs[0]).real).type.shape.size();
+    const std::size_t rank = source_.value(node.inputs[0]).type.shape.size();
     // ONNX Runtime 1.30 takes a matrix behind DequantizeLinear for weights alone that are quantized
     // (MatMulNBits) and rounds the other operand to 8 bits anew; not so a stack of one matrix.
     if (node.op == "MatMul" && w.shape().size() == 2 && rank > 2)
@@ -324,6 +324,15 @@ class FloatTwin {
     for (double s : scale) gain.push_back(scale.front() / s);
     const std::size_t rank = out_.value(x).type.shape.size();
     return {emit("Mul", {x, per_channel(gain, rank)}), {}, {scale.front()}, 0};
+  }
+
+  /// Real numbers whose integers count from 0, whatever the zero point: what it adds to a sum of
+  /// products is in the bias already.
+  Twin from_zero(ValueId id) {
+    const Twin t = twins_.at(id);
+    if (t.zero == 0) return scalar(id);
+    const ValueId integers = cast_to(codes(id), DType::f32);
+    return {emit("Mul", {integers, constant(t.scale.front())}), {}, t.scale, 0};
   }
 
   void arithmetic(const Node& node) {

@@ -217,10 +217,31 @@ def add_nonlinear(u):
     u.dialect("true_integer_div", "TrueIntegerDiv", u.input(I8, 1, 3, 8), Delta=-1000, eps=1, eta=7, y=11)
 
 
+def add_recurrent(u):
+    def curve(steepness):
+        return u.const(np.round(32767 * np.tanh(np.linspace(-steepness, steepness, 513))), np.int16)
+
+    steps, batch, inputs, units = 5, 2, 3, 4
+    for name, op, gates, dtype, attributes in (
+            ("gru", "iGRU", 3, I8, {"linear_before_reset": 1}),
+            ("gru_reset_first", "iGRU", 3, U8, {"state_bits": 16, "reverse": 1}),
+            ("gru_narrow", "iGRU", 3, I8, {"n_levels_out": 65536}),
+            ("lstm", "iLSTM", 4, I8, {}),
+            ("lstm_wide", "iLSTM", 4, U8, {"state_bits": 16, "n_levels_out": 65536, "reverse": 1, "cell_bits": 1})):
+        rows = gates * units
+        operands = [u.input(dtype, steps, batch, inputs), u.drawn(-128, 127, rows, inputs), u.drawn(-128, 127, rows, units)]
+        for largest in (60000, 9000, 900, 9000):  # w_mul, w_bias, r_mul, r_bias
+            operands.append(u.drawn(1 if largest != 9000 else -largest, largest, rows, dtype=np.int32))
+        operands += [curve(3), curve(5)]
+        if name in ("gru_reset_first", "lstm_wide"):
+            operands += [u.drawn(-32768, 32767, batch, units, dtype=np.int16) for _ in range(2 if gates == 4 else 1)]
+        u.dialect(name, op, *operands, w_shift=12, r_shift=9 + 8 * (attributes.get("state_bits") == 16), **attributes)
+
+
 def write_units(path):
     """Writes the network; the names of its nodes."""
     u = Units()
-    for part in (add_linear, add_arithmetic, add_requants, add_nonlinear):
+    for part in (add_linear, add_arithmetic, add_requants, add_nonlinear, add_recurrent):
         part(u)
     graph = helper.make_graph(u.nodes, "units", u.inputs, u.outputs, u.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13), helper.make_opsetid("PACTOps", 1)])

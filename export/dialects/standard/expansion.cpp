@@ -20,8 +20,8 @@ ValueId Expansion::constant(Tensor tensor) {
 ValueId Expansion::op(const std::string& op, std::vector<ValueId> inputs, Attrs attrs) {
   // The source's names stay free for the source's tensors.
   std::string name = fmt::format("{}_{}", node_.name, op);
-  for (int i = 1; source_.find_value(name) || out_.find_value(name); ++i)
-    name = fmt::format("{}_{}_{}", node_.name, op, i);
+  for (int& i = named_[op]; source_.find_value(name) || out_.find_value(name);)
+    name = fmt::format("{}_{}_{}", node_.name, op, ++i);
   return out_.emit(op, name, std::move(inputs), std::move(attrs), node_.origin);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -74,6 +75,7 @@ class Expansion {
   Graph& out_;
   const Node& node_;
   std::vector<ValueId> inputs_;
+  std::map<std::string, int> named_;  ///< nodes of an operator so far
 };
 
 /// The node's result; its dtype is that of the source or is cast to it. Where it cannot be
@@ -117,5 +119,7 @@ ValueId expand_itamax(Expansion& e);            // nonlinear.cpp
 ValueId expand_ita_partial_max(Expansion& e);   // nonlinear.cpp
 ValueId expand_ilayernorm(Expansion& e);        // nonlinear.cpp
 ValueId expand_irmsnorm(Expansion& e);          // nonlinear.cpp
+ValueId expand_igru(Expansion& e);              // recurrent.cpp
+ValueId expand_ilstm(Expansion& e);             // recurrent.cpp
 
 }  // namespace waveq::standard
