@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "foreign_quantizers.h"
 #include "waveq/graph/executor.h"
 #include "waveq/graph/infer.h"
-#include "waveq/graph/quantizer.h"
 
 namespace waveq {
 
@@ -25,127 +25,6 @@ std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, nod
 }
 
 bool is_foreign(const Node& node) { return node.attrs.has("waveq_domain"); }
-
-// ---- QONNX's Quant in standard operators.
-
-/// Contents of a parameter of a Quant.
-std::vector<double> parameter(const Graph& graph, const Node& node, std::size_t i,
-                              const char* name) {
-  if (i >= node.inputs.size() || !graph.is_constant(node.inputs[i]))
-    refuse(node, fmt::format("its {} is computed at run time", name),
-           "export with fixed quantizer parameters");
-  return to_double(graph.constant(node.inputs[i]));
-}
-
-struct QuantNode {
-  std::vector<double> scale;
-  std::int64_t zero_point = 0, lo = -128, hi = 127;
-  DType dtype = DType::i8;
-};
-
-QuantNode read_quant(const Graph& graph, const Node& node) {
-  QuantNode q;
-  q.scale = parameter(graph, node, 1, "scale");
-  const std::vector<double> zero = parameter(graph, node, 2, "zero point"),
-                            bits = parameter(graph, node, 3, "bit width");
-  const std::string rounding = node.attrs.get_string("rounding_mode", "ROUND");
-  if (rounding != "ROUND")
-    refuse(node, fmt::format("rounds by {}", rounding),
-           "waveq rounds to nearest: train with ROUND");
-  if (bits.size() != 1 || zero.empty() ||
-      std::ranges::any_of(zero, [&](double z) { return z != zero.front(); }) ||
-      std::floor(zero.front()) != zero.front())
-    refuse(node, "its bit width or zero point differs between channels or is no integer",
-           "use one for the tensor");
-  const double b = bits.front();
-  if (std::floor(b) != b || b < 2 || b > 16)
-    refuse(node, fmt::format("has {} bits", b), "2 to 16 are possible");
-  const bool is_signed = node.attrs.get_int("signed", 1) != 0;
-  const std::int64_t narrow = node.attrs.get_int("narrow", 0) != 0 ? 1 : 0;
-  const std::int64_t levels = std::int64_t{1} << static_cast<int>(b);
-  q.lo = is_signed ? -levels / 2 + narrow : 0;
-  q.hi = is_signed ? levels / 2 - 1 : levels - 1 - narrow;
-  q.zero_point = static_cast<std::int64_t>(zero.front());
-  q.dtype = b > 8 ? (is_signed ? DType::i16 : DType::u16) : (is_signed ? DType::i8 : DType::u8);
-  if (q.zero_point < lowest(q.dtype) || q.zero_point > highest(q.dtype))
-    refuse(node, fmt::format("its zero point {} is outside its grid", q.zero_point),
-           "use one inside");
-  return q;
-}
-
-/// Axis along which the scales [1,..,C,..,1] differ, counted from the end (they broadcast as NumPy
-/// does): -1 is the last; 0 for one scale.
-std::int64_t scale_axis(const Node& node, const Shape& shape) {
-  const auto wide = [](std::int64_t d) { return d != 1; };
-  if (std::ranges::count_if(shape, wide) > 1)
-    refuse(node, fmt::format("its scales {} differ along several axes", to_string(shape)),
-           "use one scale for a tensor, or for each channel");
-  const auto it = std::ranges::find_if(shape, wide);
-  return it - shape.end();
-}
-
-/// Quant -> QuantizeLinear, Clip where the type holds more, DequantizeLinear.
-void spell_quant(Graph& graph, NodeId id) {
-  const Node node = graph.node(id);
-  const QuantNode q = read_quant(graph, node);
-  const std::int64_t axis = scale_axis(node, graph.constant(node.inputs[1]).shape());
-  const Shape shape = axis == 0 ? Shape{} : Shape{static_cast<std::int64_t>(q.scale.size())};
-  const auto constant = [&](const char* what, Tensor t) {
-    return graph.add_constant(fmt::format("{}_{}", node.name, what), std::move(t));
-  };
-  const auto integer = [&](std::int64_t v, const Shape& s) {
-    Tensor t(DType::i64, s);
-    std::ranges::fill(t.as<std::int64_t>(), v);
-    return cast(t, q.dtype);
-  };
-  std::vector<float> scales(q.scale.begin(), q.scale.end());
-  if (axis == 0) scales.resize(1);
-  const ValueId scale = constant("scale", Tensor::from<float>(shape, scales));
-  const ValueId zero = constant("zero_point", integer(q.zero_point, shape));
-  const auto append = [&](const char* op, std::vector<ValueId> inputs, ValueId y) {
-    Node step;
-    step.op = op;
-    step.name = fmt::format("{}_{}", node.name, op);
-    step.origin = node.origin;
-    step.inputs = std::move(inputs);
-    step.outputs = {y};
-    if (axis != 0 && step.op != "Clip") step.attrs.set("axis", axis);
-    graph.add_node(std::move(step));
-    return y;
-  };
-  const auto fresh = [&] { return graph.add_value(node.name + "_codes"); };
-  ValueId codes = append("QuantizeLinear", {node.inputs[0], scale, zero}, fresh());
-  if (q.lo != lowest(q.dtype) || q.hi != highest(q.dtype)) {
-    const ValueId lo = constant("lo", integer(q.lo, {})), hi = constant("hi", integer(q.hi, {}));
-    codes = append("Clip", {codes, lo, hi}, fresh());
-  }
-  const std::string name = graph.value(node.outputs[0]).name;
-  const ValueId y = append("DequantizeLinear", {codes, scale, zero}, graph.add_value(name + "_dq"));
-  graph.replace_uses(node.outputs[0], y);
-  std::string old = name + "_quant";
-  while (graph.find_value(old)) old += "_";
-  graph.rename(node.outputs[0], old);
-  graph.rename(y, name);
-  graph.remove_node(id);
-}
-
-void spell_qonnx(Graph& graph) {
-  bool any = false;
-  for (NodeId id : graph.nodes()) {
-    const Node& node = graph.node(id);
-    if (!is_foreign(node)) continue;
-    if (node.op == "BipolarQuant" || node.op == "Trunc")
-      refuse(node, "has no integer form in waveq",
-             node.op == "Trunc" ? "requantize with Quant instead"
-                                : "use Quant with 2 bits, narrow = 1");
-    if (node.op != kQonnxQuant) continue;
-    spell_quant(graph, id);
-    any = true;
-  }
-  if (!any) return;
-  graph.compact();
-  infer_types(graph);
-}
 
 // ---- Taking roundings out.
 
@@ -278,7 +157,10 @@ class Taker {
                     std::min<std::int64_t>(r.lo - zero, 0), std::max<std::int64_t>(r.hi - zero, 0)};
     if (!(grid.scale > 0) || !std::isfinite(grid.scale))
       refuse(node, fmt::format("its scale is {}", grid.scale), "export the model again");
-    if (grid.lo < -128 || grid.hi > (grid.lo < 0 ? 127 : 255))
+    if (grid.hi - grid.lo > 255)
+      out_.notes.push_back(
+          fmt::format("'{}' has {} levels: 256 over the same range", name, grid.hi - grid.lo + 1));
+    else if (grid.lo < -128 || grid.hi > (grid.lo < 0 ? 127 : 255))
       out_.notes.push_back(
           fmt::format("'{}' is asymmetric ({} to {} steps of {:.4g}): the smallest symmetric grid "
                       "that covers it",
@@ -299,7 +181,7 @@ class Taker {
 
 FakeQuantization take_out_fake_quantization(Graph& graph) {
   FakeQuantization out;
-  spell_qonnx(graph);
+  out.weights = spell_quantizers(graph);
   const auto rounds = [&](NodeId id) { return graph.node(id).op == "DequantizeLinear"; };
   const std::vector<NodeId> nodes = graph.nodes();
   if (std::ranges::none_of(nodes, rounds)) return out;

@@ -135,11 +135,11 @@ std::optional<QuantizedWeights> Lowering::grid_weights(const DeferredLinear& lin
   for (std::size_t c = 0; c < scale.size(); ++c) {
     const auto channel = values.subspan(c * each, each);
     if (std::ranges::all_of(channel, [](float v) { return v == 0; })) continue;
-    const auto grid = grid_of(channel, (options_.weight_levels - 1) / 2);
+    const auto grid = grid_of(channel, options_.weight_levels);
     if (!grid) return std::nullopt;
     scale[c] = *grid;
   }
-  return quantize_weights(linear.weights, natural.axis, options_.weight_levels, scale,
+  return weights_on_grids(linear.weights, natural.axis, options_.weight_levels, scale,
                           linear.origin);
 }
 

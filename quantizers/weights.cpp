@@ -62,10 +62,18 @@ void use_given(std::span<const double> given, std::vector<double>& scale, std::s
   }
 }
 
-}  // namespace
+/// q = clamp(round_half_even(w / scale), lo, hi).
+void round_to(const Channels& channels, std::span<const float> values, double lo, double hi,
+              QuantizedWeights& out) {
+  const std::span<std::int8_t> q = out.q.as<std::int8_t>();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double steps =
+        static_cast<double>(values[i]) / out.scale[channels.of(static_cast<std::int64_t>(i))];
+    q[i] = static_cast<std::int8_t>(round_half_even(std::clamp(steps, lo, hi)));
+  }
+}
 
-QuantizedWeights quantize_weights(const Tensor& weights, std::int64_t axis, std::int64_t n_levels,
-                                  std::span<const double> scales, std::string_view where) {
+void check_weights(const Tensor& weights, std::int64_t n_levels, std::string_view where) {
   if (n_levels < 3 || n_levels > 256)
     throw Error(
         ErrorCode::invalid_argument, std::string(where), fmt::format("n_levels is {}", n_levels),
@@ -74,35 +82,49 @@ QuantizedWeights quantize_weights(const Tensor& weights, std::int64_t axis, std:
     throw Error(ErrorCode::invalid_argument, std::string(where),
                 fmt::format("weights are {}", to_string(weights.type())),
                 "quantize float32 weights");
+}
+
+}  // namespace
+
+QuantizedWeights quantize_weights(const Tensor& weights, std::int64_t axis, std::int64_t n_levels,
+                                  std::span<const double> scales, std::string_view where) {
+  check_weights(weights, n_levels, where);
   const Channels channels = channels_along(weights.shape(), axis, where);
   const double limit = static_cast<double>((n_levels - 1) / 2);
-  const std::span<const float> values = weights.as<float>();
-
   QuantizedWeights out{Tensor(DType::i8, weights.shape()), {}, axis, n_levels};
-  out.scale = scales_of(values, channels, limit, where);
+  out.scale = scales_of(weights.as<float>(), channels, limit, where);
   if (!scales.empty()) use_given(scales, out.scale, where);
-  const std::span<std::int8_t> q = out.q.as<std::int8_t>();
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const double steps =
-        static_cast<double>(values[i]) / out.scale[channels.of(static_cast<std::int64_t>(i))];
-    q[i] = static_cast<std::int8_t>(round_half_even(std::clamp(steps, -limit, limit)));
-  }
+  round_to(channels, weights.as<float>(), -limit, limit, out);
   return out;
 }
 
-std::optional<double> grid_of(std::span<const float> values, std::int64_t limit) {
+std::optional<double> grid_of(std::span<const float> values, std::int64_t n_levels) {
+  const auto lo = static_cast<double>(-(n_levels / 2)),
+             hi = static_cast<double>((n_levels - 1) / 2);
   double largest = 0;
   for (float v : values) largest = std::max(largest, std::abs(static_cast<double>(v)));
   if (!(largest > 0) || !std::isfinite(largest)) return std::nullopt;
-  for (std::int64_t top = 1; top <= limit; ++top) {
-    const double scale = largest / static_cast<double>(top);
+  for (double top = 1; top <= -lo; ++top) {
+    const double scale = largest / top;
     const bool fits = std::ranges::all_of(values, [&](float v) {
-      const double q = static_cast<double>(v) / scale;
-      return std::abs(q - std::nearbyint(q)) <= 0x1p-10;
+      const double steps = static_cast<double>(v) / scale, q = std::nearbyint(steps);
+      return std::abs(steps - q) <= 0x1p-10 && q >= lo && q <= hi;
     });
     if (fits) return scale;
   }
   return std::nullopt;
+}
+
+QuantizedWeights weights_on_grids(const Tensor& weights, std::int64_t axis, std::int64_t n_levels,
+                                  std::span<const double> scales, std::string_view where) {
+  check_weights(weights, n_levels, where);
+  const Channels channels = channels_along(weights.shape(), axis, where);
+  QuantizedWeights out{Tensor(DType::i8, weights.shape()), {}, axis, n_levels};
+  out.scale.resize(static_cast<std::size_t>(channels.count));
+  use_given(scales, out.scale, where);
+  round_to(channels, weights.as<float>(), static_cast<double>(-(n_levels / 2)),
+           static_cast<double>((n_levels - 1) / 2), out);
+  return out;
 }
 
 Tensor dequantize(const QuantizedWeights& weights) {

@@ -141,9 +141,75 @@ def brevitas_qcdq_style(path):
     return w.save(path), codes
 
 
-def quant(w, x, scale, bits, signed, narrow, output=None, op="Quant"):
+def full_range_style(path):
+    """int8 weights from -128, as PyTorch's default observers give them, and uint8 ones with a zero point of 128."""
+    w = Writer(5)
+    w.top = 127
+    kinds = []
+
+    def weights(q, which):
+        q.reshape(len(q), -1)[:, 0], q.reshape(len(q), -1)[:, 2] = -128, 5
+        scale, zero, dtype = weight_scales(q), 0, np.int8
+        if which == 1:
+            scale, zero, dtype = scale[:1], 128, np.uint8
+        kinds.append(dtype)
+        axis = {"axis": 0} if len(scale) > 1 else {}
+        zeros = np.full(len(scale), zero) if axis else zero
+        return w.add("DequantizeLinear", w.const(q + zero, dtype), w.const(scale if axis else scale[0]), w.const(zeros, dtype),
+                     **axis)
+
+    codes = network(w, lambda x, k, out: qdq_pair(w, x, ACTIVATION_SCALES[k], 0, np.uint8 if k == 1 else np.int8, out),
+                    weights, plain_bias(w))
+    return w.save(path), codes
+
+
+def moved_integers_style(path):
+    """Integers go through MaxPool, Transpose and Concat before they are dequantized."""
+    w = Writer(6)
+    w.top = 127
+
+    def rounded(x, k, out):
+        scale, zero = w.const(ACTIVATION_SCALES[k]), w.const(0, np.int8)
+        codes = w.add("QuantizeLinear", x, scale, zero)
+        if k == 1:
+            codes = w.add("MaxPool", codes, kernel_shape=[3], pads=[1, 1])
+            for _ in range(2):
+                codes = w.add("Transpose", codes, perm=[0, 2, 1])
+            halves = [w.add("Slice", codes, *[w.const([v], np.int64) for v in (first, first + 3, 1)]) for first in (0, 3)]
+            codes = w.add("Concat", *halves, axis=1)
+        return w.add("DequantizeLinear", codes, scale, zero, output=out)
+
+    def weights(q, _):
+        return w.add("DequantizeLinear", w.const(q, np.int8), w.const(weight_scales(q)), w.const(np.zeros(len(q)), np.int8),
+                     axis=0)
+
+    codes = network(w, rounded, weights, plain_bias(w))
+    return w.save(path), codes
+
+
+def qoperator_style(path):
+    """Operators on integers, as ONNX Runtime's QOperator format has them."""
+    w = Writer(7)
+    w.top = 127
+    zeros = (128, 0, 128)
+    grids = [(w.const(s), w.const(z, np.uint8)) for s, z in zip(ACTIVATION_SCALES, zeros)]
+    q1, q2 = w.codes(127, 6, 4, 3), w.codes(127, 3, 6, 1)
+
+    def conv(x, which, q, **attributes):
+        scale = weight_scales(q)
+        bias = np.round(w.random.normal(size=len(q)) * 0.2 / (scale * ACTIVATION_SCALES[which]))
+        return w.add("QLinearConv", x, *grids[which], w.const(q, np.int8), w.const(scale), w.const(np.zeros(len(q)), np.int8),
+                     *grids[which + 1], w.const(bias, np.int32), **attributes)
+
+    x = w.add("QuantizeLinear", "x", *grids[0])
+    y = conv(conv(x, 0, q1, kernel_shape=[3], pads=[1, 1]), 1, q2, kernel_shape=[1])
+    w.add("DequantizeLinear", y, *grids[2], output="y")
+    return w.save(path), [q1, q2]
+
+
+def quant(w, x, scale, bits, signed, narrow, output=None, op="Quant", rounding="ROUND"):
     return w.add(op, x, w.const(scale), w.const(0.0), w.const(bits), output=output, domain=QONNX, signed=signed,
-                 narrow=narrow, rounding_mode="ROUND")
+                 narrow=narrow, rounding_mode=rounding)
 
 
 def qonnx_style(path):
@@ -159,6 +225,28 @@ def qonnx_style(path):
         return quant(w, w.const(q * scale), scale, 4.0, 1, 1)
 
     codes = network(w, rounded, weights, plain_bias(w))
+    return w.save(path), codes
+
+
+def brevitas_qonnx_style(path):
+    """Weights rounded toward zero, biases of 32 bits; a second convolution of signs."""
+    w = Writer(8)
+    w.top = 7
+
+    def rounded(x, k, out):
+        return quant(w, x, (0.02, 0.1, 0.05)[k], 8.0, int(k != 1), 0, out, rounding="half_even")
+
+    def weights(q, which):
+        scale = weight_scales(q)[:, None, None]
+        if which == 1:
+            q[...] = np.where(q >= 0, 1, -1)
+            return w.add("BipolarQuant", w.const(q * 0.3), w.const(np.abs(scale)), domain=QONNX)
+        return quant(w, w.const((q + np.sign(q) * 0.9) * scale), scale, 4.0, 1, 1, rounding="DOWN")
+
+    def bias(values, _):
+        return quant(w, w.const(values), np.float32(1e-4), 32.0, 1, 0)
+
+    codes = network(w, rounded, weights, bias)
     return w.save(path), codes
 
 
@@ -207,6 +295,27 @@ class QuantizedModels(support.Case):
     def test_qonnx(self):
         model, codes = qonnx_style(self.dir / "qonnx.onnx")
         self.check(model, codes, 0.02, 30)
+
+    def test_the_whole_range_of_int8(self):
+        model, codes = full_range_style(self.dir / "full.onnx")
+        self.check(model, codes, ACTIVATION_SCALES[0], 38)
+
+    def test_moves_of_integers(self):
+        model, codes = moved_integers_style(self.dir / "moved.onnx")
+        self.check(model, codes, ACTIVATION_SCALES[0], 38)
+
+    def test_operators_on_integers(self):
+        model, codes = qoperator_style(self.dir / "qoperator.onnx")
+        self.check(model, codes, ACTIVATION_SCALES[0], 38)
+
+    def test_constants_that_qonnx_rounds_in_any_way(self):
+        model, codes = brevitas_qonnx_style(self.dir / "brevitas.onnx")
+        self.check(model, codes, 0.02, 30)
+
+    def test_computed_data_are_rounded_to_nearest(self):
+        w = Writer()
+        quant(w, "x", 0.1, 8.0, 1, 0, "y", rounding="FLOOR")
+        self.assertIn("rounds by FLOOR", self.quantize(w.save(self.dir / "floor.onnx"), code=1).err)
 
     def test_an_asymmetric_grid_is_covered_and_told(self):
         w = Writer()

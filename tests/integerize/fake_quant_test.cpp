@@ -2,6 +2,7 @@
 
 #include "net.h"
 #include "waveq/graph/infer.h"
+#include "waveq/graph/quantizer.h"
 
 // Whole models of other tools: tests/cli/quantized_models_test.py.
 namespace waveq {
@@ -83,6 +84,59 @@ TEST_CASE("fake quantization: a float network is left as it is") {
   const FakeQuantization fake = take_out_fake_quantization(net.graph);
   CHECK(!fake.reference.has_value());
   CHECK(fake.tensors.empty());
+}
+
+/// x + Quant(c), and what the constant becomes.
+Tensor rounded_constant(const std::string& mode, std::int64_t is_signed, float bits, float zero,
+                        const std::string& op = std::string(kQonnxQuant)) {
+  FloatNet net;
+  Graph& g = net.graph;
+  const ValueId x = net.input("x", {1, 8});
+  Node quant;
+  quant.op = op;
+  quant.name = "quant";
+  quant.attrs.set("waveq_domain", std::string("qonnx.custom_op.general"));
+  quant.attrs.set("rounding_mode", mode);
+  quant.attrs.set("signed", is_signed);
+  const auto scalar = [&](float v) { return g.add_constant("p", Tensor::scalar(v)); };
+  const ValueId c = g.add_constant(
+      "c", Tensor::from<float>({8}, {-20.0F, -1.25F, -0.75F, -0.5F, 0.25F, 0.75F, 1.3F, 20.0F}));
+  quant.inputs = {c, scalar(0.5F), scalar(zero), scalar(bits)};
+  if (op == "BipolarQuant") quant.inputs.resize(2);
+  const ValueId q = g.add_value("q", {DType::f32, {8}});
+  quant.outputs = {q};
+  g.add_node(std::move(quant));
+  net.output(net.op("Add", {x, q}));
+  const FakeQuantization fake = take_out_fake_quantization(g);
+  CHECK(fake.weights);
+  CHECK(operators(g) == std::vector<std::string>{"Add"});
+  return g.constant(g.node(g.nodes()[0]).inputs[1]);
+}
+
+TEST_CASE("fake quantization: constants are rounded as QONNX says, ties included") {
+  const auto check = [](const char* mode, std::vector<float> steps) {
+    INFO(mode);
+    for (float& s : steps) s *= 0.5F;
+    CHECK(rounded_constant(mode, 1, 4, 0) == Tensor::from<float>({8}, steps));
+  };
+  // In steps: -40, -2.5, -1.5, -1, 0.5, 1.5, 2.6, 40 on -8..7.
+  check("ROUND", {-8, -2, -2, -1, 0, 2, 3, 7});
+  check("half_even", {-8, -2, -2, -1, 0, 2, 3, 7});
+  check("HALF_UP", {-8, -3, -2, -1, 1, 2, 3, 7});
+  check("HALF_DOWN", {-8, -2, -1, -1, 0, 1, 3, 7});
+  check("FLOOR", {-8, -3, -2, -1, 0, 1, 2, 7});
+  check("CEIL", {-8, -2, -1, -1, 1, 2, 3, 7});
+  check("UP", {-8, -3, -2, -1, 1, 2, 3, 7});
+  check("DOWN", {-8, -2, -1, -1, 0, 1, 2, 7});
+  check("ROUND_TO_ZERO", {-8, -2, -1, -1, 0, 1, 2, 7});
+  // Unsigned, zero point 3: codes 0..15 stand for -3..12 steps.
+  CHECK(rounded_constant("ROUND", 0, 4, 3) ==
+        Tensor::from<float>({8}, {-1.5F, -1.5F, -0.5F, -0.5F, 0.5F, 0.5F, 1.5F, 6}));
+  const std::vector<float> signs{-0.5F, -0.5F, -0.5F, -0.5F, 0.5F, 0.5F, 0.5F, 0.5F};
+  CHECK(rounded_constant("ROUND", 1, 1, 0) == Tensor::from<float>({8}, signs));
+  CHECK(rounded_constant("ROUND", 1, 1, 0, "BipolarQuant") == Tensor::from<float>({8}, signs));
+  CHECK_THROWS_AS(rounded_constant("STOCHASTIC", 1, 4, 0), Error);
+  CHECK_THROWS_AS(rounded_constant("ROUND", 1, 2.5F, 0), Error);
 }
 
 TEST_CASE("fake quantization: levels of grids that symmetric ones cover") {

@@ -85,15 +85,19 @@ TEST_CASE("weights: an empty tensor and a scalar are quantized too") {
 }
 
 TEST_CASE("weights: the grid they lie on is found, the coarsest one") {
-  const auto grid = [](const std::vector<float>& values, std::int64_t limit = 127) {
-    return grid_of(values, limit);
+  const auto grid = [](const std::vector<float>& values, std::int64_t n_levels = 256) {
+    return grid_of(values, n_levels);
   };
   CHECK(grid({0.5f, -1.5f, 63.5f}) == 0.5);
   CHECK(grid({1.0f, -2.0f, 4.0f}) == 1.0);  // 127/4 steps would hold them, too
   CHECK(grid({2.0f, -6.0f}) == 2.0);
   CHECK(!grid({0.5f, -1.5f, 63.75f}));  // 127.5 steps
-  CHECK(!grid({1.0f, 8.0f}, 7));
-  CHECK(grid({1.0f, 7.0f}, 7) == 1.0);
+  CHECK(!grid({1.0f, 8.0f}, 16));
+  CHECK(grid({1.0f, 7.0f}, 16) == 1.0);
+  CHECK(grid({1.0f, -8.0f}, 16) == 1.0);  // two's complement has one more below zero
+  CHECK(!grid({1.0f, -2.0f}, 3));
+  CHECK(grid({0.5f, -64.0f}) == 0.5);
+  CHECK(!grid({0.5f, 64.0f}));
   CHECK(!grid({0.0f, 0.0f}));
   CHECK(!grid({}));
   CHECK(!grid({1.0f, HUGE_VALF}));
@@ -101,6 +105,15 @@ TEST_CASE("weights: the grid they lie on is found, the coarsest one") {
   std::vector<float> values;
   for (int q = -127; q <= 127; ++q) values.push_back(static_cast<float>(q) * 0.0037f);
   CHECK(grid(values).value() == doctest::Approx(0.0037).epsilon(1e-6));
+}
+
+TEST_CASE("weights: integers on a given grid reach the least one") {
+  const std::vector<double> scales{0.5, 2.0};
+  const Tensor w = Tensor::from<float>({2, 2}, {-64.0f, 63.5f, -6.0f, 254.0f});
+  const QuantizedWeights q = weights_on_grids(w, 0, 256, scales);
+  CHECK(codes(q) == std::vector<int>{-128, 127, -3, 127});
+  CHECK(q.scale == scales);
+  CHECK(code_of([&] { weights_on_grids(w, 0, 256, {}); }) == ErrorCode::shape);
 }
 
 TEST_CASE("weights: bad input is refused by name") {

@@ -12,7 +12,7 @@ namespace waveq {
 
 /// Weights as small integers: real = scale[channel] * q.
 struct QuantizedWeights {
-  Tensor q;                   ///< i8, shape of the float weights, |q| <= (n_levels-1)/2
+  Tensor q;                   ///< i8, shape of the float weights
   std::vector<double> scale;  ///< one per channel along `axis`, or one in all; > 0
   std::int64_t axis = -1;     ///< -1: one scale for the tensor
   std::int64_t n_levels = 256;
@@ -34,9 +34,15 @@ QuantizedWeights quantize_weights(const Tensor& weights, std::int64_t axis,
                                   std::int64_t n_levels = 256, std::span<const double> scales = {},
                                   std::string_view where = "weights");
 
-/// The largest scale at which all values are integers q with |q| <= limit, to 2^-10 of a step;
-/// nothing where there is none, or for zeros alone. limit >= 1.
-std::optional<double> grid_of(std::span<const float> values, std::int64_t limit);
+/// The largest scale at which all values are integers of `n_levels` signed levels (256: -128..127),
+/// to 2^-10 of a step; nothing where there is none, or for zeros alone. n_levels 3..256.
+std::optional<double> grid_of(std::span<const float> values, std::int64_t n_levels);
+
+/// Weights that lie on the grids of `scales` (grid_of), one or one per channel: these integers, of
+/// which the least, -128, has no negative. Other arguments and errors: as for quantize_weights.
+QuantizedWeights weights_on_grids(const Tensor& weights, std::int64_t axis, std::int64_t n_levels,
+                                  std::span<const double> scales,
+                                  std::string_view where = "weights");
 
 /// scale * q, rounded to float32.
 Tensor dequantize(const QuantizedWeights& weights);
