@@ -13,5 +13,7 @@ auto without_gil(F&& f) {
 
 /// verify, compare, lint and the targets they know.
 void bind_checks(pybind11::module_& m);
+/// sweep; after the types it takes.
+void bind_sweep(pybind11::module_& m);
 
 }  // namespace waveq::python

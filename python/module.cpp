@@ -19,17 +19,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A progress function over a Python callable or None; looks for Ctrl-C either way.
-Progress progress_of(const py::object& callable) {
-  std::shared_ptr<const void> kept = keep_alive(callable);
-  return [kept = std::move(kept)](std::string_view stage, std::size_t done, std::size_t total) {
-    const py::gil_scoped_acquire gil;
-    check_signals();
-    const py::handle call(static_cast<PyObject*>(const_cast<void*>(kept.get())));
-    if (!call.is_none()) call(std::string(stage), done, total);
-  };
-}
-
 /// A network with its executor plan made once.
 struct Network {
   Graph graph;
@@ -164,6 +153,23 @@ py::list refusals(const Network& net, const std::string& target) {
   for (const NotInteger& r : without_gil([&] { return explain_refusals(net.graph, options); }))
     out.append(py::make_tuple(r.node, r.op, r.reason));
   return out;
+}
+
+/// Golden vectors for single kernels; what was written, and which nodes have none.
+py::dict kernel_vectors_of(const Network& net, const fs::path& model, const fs::path& dir,
+                           const VectorFolderOptions& options) {
+  if (!net.integer)
+    throw Error(ErrorCode::not_integer, net.name, "is not an integer network",
+                "quantize it first and give the network of the result");
+  const VectorFolderReport done =
+      without_gil([&] { return write_vectors(net.graph, model, dir, options); });
+  std::vector<std::pair<std::string, std::string>> skipped;
+  for (const UnreachedCondition& s : done.skipped) skipped.emplace_back(s.condition, s.why);
+  py::dict d;
+  d["nodes"] = done.nodes;
+  d["cases"] = done.cases;
+  d["skipped"] = skipped;
+  return d;
 }
 
 std::int64_t total_macs(const Network& net) {
@@ -435,6 +441,15 @@ void bind_functions(py::module_& m) {
     const QuantParams params{scale, zero_point, hi - lo + 1, lo < 0};
     return to_numpy(quantize_tensor(float_tensor(real), params));
   });
+  m.def("vectors", [](const Network& net, const fs::path& model, const fs::path& dir,
+                      const std::string& node, bool deeploy, bool c_header, std::uint64_t seed,
+                      std::size_t random, const std::string& target) {
+    VectorFolderOptions options{.node = node, .deeploy = deeploy, .c_header = c_header};
+    options.vectors.seed = seed;
+    options.vectors.random = random;
+    options.target = target;
+    return kernel_vectors_of(net, model, dir, options);
+  });
   m.def("set_log_level", [](const std::string& level) {
     spdlog::default_logger()->set_level(spdlog::level::from_str(level));
   });
@@ -458,6 +473,7 @@ PYBIND11_MODULE(_waveq, m) {
   bind_result(m);
   bind_functions(m);
   bind_checks(m);
+  bind_sweep(m);
 }
 
 }  // namespace waveq::python

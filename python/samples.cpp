@@ -123,6 +123,16 @@ class SharedSamples : public SampleSource {
 
 }  // namespace
 
+Progress progress_of(const py::object& callable) {
+  std::shared_ptr<const void> kept = keep_alive(callable);
+  return [kept = std::move(kept)](std::string_view stage, std::size_t done, std::size_t total) {
+    const py::gil_scoped_acquire gil;
+    check_signals();
+    const py::handle call(static_cast<PyObject*>(const_cast<void*>(kept.get())));
+    if (!call.is_none()) call(std::string(stage), done, total);
+  };
+}
+
 SampleData sample_data(py::object make_iterator, std::string name) {
   const std::shared_ptr<const void> maker = keep_alive(std::move(make_iterator));
   auto spool = std::make_shared<std::shared_ptr<SampleSource>>();

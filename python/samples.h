@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "waveq/calibration/dataset.h"
+#include "waveq/integerize/evaluate.h"
 
 namespace waveq::python {
 
@@ -14,6 +15,9 @@ void check_signals();
 
 /// A reference that may be dropped by any thread, with or without the GIL.
 std::shared_ptr<const void> keep_alive(pybind11::object object);
+
+/// A progress function over a Python callable or None; looks for Ctrl-C either way.
+Progress progress_of(const pybind11::object& callable);
 
 /// Data from Python: `make_iterator(names, dtypes, shapes, labels)` returns an iterator over
 /// (arrays, label) pairs, one a sample, where every array is C-contiguous and of exactly the asked

@@ -332,6 +332,42 @@ def compare(a: Union[PathLike, Mapping[str, Any]], b: Union[PathLike, Mapping[st
         return _waveq.compare(file(a, "a.npz"), file(b, "b.npz"))
 
 
+def sweep(model: ModelLike, calibration_data: Data, *, evaluation_data: Optional[Data] = None,
+          recipe: Union[None, Recipe, PathLike] = None, target: Optional[str] = None,
+          activation_levels: Optional[int] = None, weight_levels: Optional[int] = None, offenders: int = 5,
+          samples: int = 128, repeats: int = 3, input_shapes: Optional[Mapping[str, Sequence[int]]] = None,
+          threads: Optional[int] = None, progress: Optional[Progress] = None) -> dict[str, Any]:
+    """What quantizing each tensor alone costs, and which changes help the costliest in the integer network.
+
+    offenders: tensors for which remedies are tried; samples: of the evaluation data, at most; repeats: with all ranges
+    jittered, to tell gains from noise. Other arguments: as for `quantize`.
+
+    Returns integer (accuracy), tensors (the costliest first), remedies, recommended (in words), recommended_gain_db
+    and recipe, a Recipe with what is recommended.
+    """
+    resolved = _recipe(recipe, {"target": target, "activation_levels": activation_levels,
+                                "weight_levels": weight_levels, "input_shapes": input_shapes and dict(input_shapes)})
+    evaluation = None if evaluation_data is None else sample_data(evaluation_data)
+    return _waveq.sweep(_model_data(model), sample_data(calibration_data), evaluation, resolved, offenders, samples,
+                        repeats, _threads(threads), progress)
+
+
+def vectors(model: ModelLike, folder: PathLike, *, node: Optional[str] = None,
+            formats: Sequence[str] = ("deeploy", "c"), seed: int = 0, random: int = 3,
+            target: str = "deeploy-generic") -> dict[str, Any]:
+    """Golden vectors for each kernel of an integer network, or for one node: a folder of `waveq vectors`.
+
+    formats: "deeploy" for a folder of each case, "c" for a C99 header of each node; random: drawn cases after the
+    designed ones. Returns nodes, cases and skipped, the latter as [(node, reason)].
+    """
+    unknown = sorted(set(formats) - {"deeploy", "c"})
+    if unknown or isinstance(formats, str):
+        raise Error("invalid_argument", "formats", f"is {formats!r}", 'choose among "deeploy" and "c"')
+    file = os.fspath(model) if isinstance(model, (str, os.PathLike)) else ""
+    return _waveq.vectors(load(model)._network, file, os.fspath(folder), node or "", "deeploy" in formats,
+                          "c" in formats, seed, random, target)
+
+
 def prove(model: ModelLike) -> dict[str, Any]:
     """Overflow proof of any integer network."""
     return load(model).prove()

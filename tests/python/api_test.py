@@ -204,6 +204,39 @@ class Networks(Small):
         self.assertFalse([f for f in waveq.lint(self.dir / "out") if f["effect"] == "wrong"])
         self.assertTrue(waveq.prove(self.dir / "out/network.onnx")["overflow_free"])
 
+    def test_vectors_are_those_of_the_command_line(self):
+        support.need_binary()
+        result = self.quantize()
+        result.save(self.dir / "out")
+        network = self.dir / "out/network.onnx"
+        self.run_waveq("vectors", network, "-o", self.dir / "cli", "--seed", "3")
+        done = waveq.vectors(network, self.dir / "python", seed=3)
+        self.assertEqual(support.digest(self.dir / "python"), support.digest(self.dir / "cli"))
+        self.assertGreater(done["cases"], done["nodes"])
+        self.assertEqual(done["skipped"], [])
+        conv = next(n.name for n in result.network.nodes if n.op == "Conv")
+        one = waveq.vectors(result.network, self.dir / "one", node=conv, formats=["c"])
+        self.assertEqual(one["nodes"], 1)
+        self.assertFalse(list((self.dir / "one").rglob("case_*")))
+        with self.assertRaises(waveq.Error) as caught:
+            waveq.vectors(self.model, self.dir / "float")
+        self.assertEqual(caught.exception.code, "not_integer")
+        with self.assertRaises(waveq.Error):
+            waveq.vectors(network, self.dir / "x", formats="deeploy")
+
+    def test_sweep_ranks_tensors_and_hands_back_a_recipe(self):
+        seen = []
+        found = waveq.sweep(self.model, batches(self.samples), offenders=1, repeats=1, samples=8,
+                            progress=lambda stage, done, total: seen.append(stage))
+        self.assertEqual({t["tensor"] for t in found["tensors"]} - set(self.quantize().calibration.names()), set())
+        costs = [t["alone"]["output_sqnr_db"] for t in found["tensors"]]
+        self.assertEqual(costs, sorted(costs))
+        self.assertEqual({r["tensor"] for r in found["remedies"]}, {found["tensors"][0]["tensor"]})
+        self.assertEqual(found["samples"], 8)
+        self.assertTrue(seen)
+        best = waveq.quantize(self.model, self.calib, recipe=found["recipe"])
+        self.assertTrue(best.proof["overflow_free"])
+
     def test_arrays_outlive_the_network_they_come_from(self):
         constants = waveq.load(self.model).constants()
         weights = constants["w"]
