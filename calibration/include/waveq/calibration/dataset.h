@@ -75,6 +75,7 @@ class Dataset : public SampleSource {
   ///   differ, or no samples.
   Dataset(std::filesystem::path path, std::vector<DatasetInput> inputs,
           DatasetOptions options = {});
+  /// For the inputs of `graph`. \throws as above.
   Dataset(std::filesystem::path path, const Graph& graph, DatasetOptions options = {});
 
   std::optional<std::uint64_t> size() const override { return size_; }

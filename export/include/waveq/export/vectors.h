@@ -104,8 +104,8 @@ struct VectorFolderReport {
   std::vector<UnreachedCondition> skipped;  ///< nodes without vectors, and why
 };
 
-/// Writes dir/<node>/{case_<k>/{network.onnx,inputs.npz,outputs.npz}, vectors.h, cases.json} and
-/// dir/manifest.json, as a whole or not at all. `model` is named and hashed in the manifest, unless
+/// Writes `dir/NODE/{case_K/{network.onnx,inputs.npz,outputs.npz}, vectors.h, cases.json}` and
+/// `dir/manifest.json`, as a whole or not at all. `model` is named and hashed in the manifest, unless
 /// it is empty. \throws Error{invalid_argument} where `dir` is not ours to replace or no node has
 /// the asked name; Error{io}.
 VectorFolderReport write_vectors(const Graph& integer_graph, const std::filesystem::path& model,

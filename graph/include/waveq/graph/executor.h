@@ -38,9 +38,12 @@ class Plan {
 /// thread.
 class Executor {
  public:
+  /// `overflow`: what becomes of an integer that leaves its type.
   explicit Executor(std::shared_ptr<const Plan> plan, Overflow overflow = Overflow::error);
+  /// With a plan of its own. \throws Error{unsupported} as Plan does.
   explicit Executor(const Graph& graph, Overflow overflow = Overflow::error);
 
+  /// Sees a value and what it holds, which is gone after the call.
   using Visitor = std::function<void(ValueId, const Tensor&)>;
 
   /// `inputs`: one tensor per graph input, in graph order, of the input's exact type.

@@ -14,6 +14,7 @@
 
 namespace waveq {
 
+/// What an attribute of a node holds.
 using Attr = std::variant<std::int64_t, double, std::string, std::vector<std::int64_t>,
                           std::vector<double>, std::vector<std::string>, Tensor>;
 
@@ -21,12 +22,13 @@ using Attr = std::variant<std::int64_t, double, std::string, std::vector<std::in
 /// an int may be stored as a float with an integral value or as a one-element tensor.
 class Attrs {
  public:
+  /// Adds it, or replaces one of that name.
   void set(std::string name, Attr value) {
     values_.insert_or_assign(std::move(name), std::move(value));
   }
-  void erase(std::string_view name);
+  void erase(std::string_view name);  ///< none of that name: nothing happens
   bool has(std::string_view name) const { return values_.find(name) != values_.end(); }
-  const Attr* find(std::string_view name) const;
+  const Attr* find(std::string_view name) const;  ///< null where absent
 
   /// Value or `fallback` when absent. \throws Error{parse} when present with another kind.
   std::int64_t get_int(std::string_view name, std::int64_t fallback) const;
@@ -38,6 +40,7 @@ class Attrs {
   std::int64_t require_int(std::string_view name) const;
   std::vector<std::int64_t> require_ints(std::string_view name) const;
 
+  /// In the order of their names.
   const std::map<std::string, Attr, std::less<>>& all() const { return values_; }
   friend bool operator==(const Attrs&, const Attrs&) = default;
 
@@ -48,11 +51,13 @@ class Attrs {
 /// "axes=[2] keepdims=0"; tensors are abbreviated.
 std::string to_string(const Attrs& attrs);
 
+/// Addresses a value of one graph; valid until Graph::compact.
 struct ValueId {
   std::int32_t index = -1;
   bool valid() const { return index >= 0; }
   friend auto operator<=>(ValueId, ValueId) = default;
 };
+/// Addresses a node of one graph; valid until Graph::compact.
 struct NodeId {
   std::int32_t index = -1;
   bool valid() const { return index >= 0; }
@@ -70,6 +75,7 @@ struct Value {
   std::vector<NodeId> uses;          ///< one entry per consuming input slot, in order of insertion
 };
 
+/// An operator applied to values.
 struct Node {
   std::string op;  ///< operator type; the ONNX domain does not matter (as for Deeploy)
   std::string
@@ -90,17 +96,17 @@ class Graph {
   /// Version of the default ONNX operator set the model was written for.
   std::int64_t opset = 13;
 
-  // Reading.
+  // Reading. An id that is invalid or another graph's is std::out_of_range at the latest.
   const Value& value(ValueId id) const { return values_.at(static_cast<std::size_t>(id.index)); }
   const Node& node(NodeId id) const { return nodes_.at(static_cast<std::size_t>(id.index)); }
-  const std::vector<ValueId>& inputs() const { return inputs_; }
-  const std::vector<ValueId>& outputs() const { return outputs_; }
+  const std::vector<ValueId>& inputs() const { return inputs_; }    ///< in the model's order
+  const std::vector<ValueId>& outputs() const { return outputs_; }  ///< in the model's order
   std::size_t value_count() const {
     return values_.size();
   }                                                         ///< arena size, unused values included
   std::size_t node_count() const { return nodes_.size(); }  ///< arena size, removed nodes included
   std::vector<NodeId> nodes() const;                        ///< live nodes in order of insertion
-  std::optional<ValueId> find_value(std::string_view name) const;
+  std::optional<ValueId> find_value(std::string_view name) const;  ///< the value of that name
   bool is_constant(ValueId id) const { return id.valid() && value(id).constant != nullptr; }
   const Tensor& constant(ValueId id) const;  ///< \throws Error{internal} when not constant
   bool is_output(ValueId id) const;
@@ -113,8 +119,8 @@ class Graph {
   ValueId add_input(std::string name, TensorType type);
   ValueId add_constant(std::string name, Tensor tensor);
   ValueId add_constant(std::string name, std::shared_ptr<const Tensor> tensor);
-  ValueId add_value(std::string name, TensorType type = {});
-  void add_output(ValueId id) { outputs_.push_back(id); }
+  ValueId add_value(std::string name, TensorType type = {});  ///< for a node to produce
+  void add_output(ValueId id) { outputs_.push_back(id); }     ///< behind those there are
   /// Appends a node that produces `outputs` (each without producer so far).
   NodeId add_node(Node node);
   /// Convenience: node with one fresh output of the given name, typed by the operator's inference.
@@ -125,6 +131,7 @@ class Graph {
   void set_quant(ValueId id, std::optional<QuantParams> quant) { at(id).quant = quant; }
   void set_constant(ValueId id, Tensor tensor);  ///< detaches the producer, if any
   void set_attrs(NodeId id, Attrs attrs) { at(id).attrs = std::move(attrs); }
+  /// An input that the node has, absent or not, becomes `value`. \throws std::out_of_range.
   void set_input(NodeId id, std::size_t slot, ValueId value);
   void resize_inputs(NodeId id, std::size_t count);  ///< drops trailing inputs
   /// Gives a value a new name; \throws Error{internal} when taken.

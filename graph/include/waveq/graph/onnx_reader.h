@@ -29,7 +29,7 @@ struct ReadOptions {
 /// - an initializer that is listed as a graph input too is a constant, not an input;
 /// - a symbolic dimension has one value everywhere: from input_shapes, else default_batch where it
 ///   comes first; any other open dimension is an error;
-/// - unnamed nodes are called <operator>_<position in the file>, repeated names are numbered;
+/// - unnamed nodes are called OPERATOR_N by their position in the file, repeated names are numbered;
 /// - operator domains are dropped, except that an operator waveq does not know keeps its own in
 ///   the attribute waveq_domain;
 /// - Softmax, LogSoftmax and Hardmax of operator sets before 13 get the attribute waveq_flatten = 1

@@ -15,6 +15,7 @@ namespace waveq {
 /// How an element is stored. What it means (scale, zero point, levels) is in QuantParams.
 enum class DType : std::uint8_t { undefined, f32, i8, u8, i16, u16, i32, i64, boolean };
 
+/// "f32", "i8", ...
 std::string_view to_string(DType dtype);
 /// Bytes of one element; 0 for undefined. A boolean is one byte, 0 or 1.
 std::size_t size_of(DType dtype);
@@ -80,6 +81,7 @@ struct TensorType {
   bool known() const { return dtype != DType::undefined; }
   friend bool operator==(const TensorType&, const TensorType&) = default;
 };
+/// "i8[1,3,16]"
 std::string to_string(const TensorType& type);
 
 /// A dense row-major tensor. Copies are deep; `borrow` makes a view whose owner must outlive it
@@ -90,11 +92,12 @@ class Tensor {
   /// Zero-filled. \throws Error{shape} for a negative dimension or an absurd size.
   Tensor(DType dtype, Shape shape);
   template <class T>
-  static Tensor from(Shape shape, const std::vector<T>& values);
+  static Tensor from(Shape shape, const std::vector<T>& values);  ///< as many as the shape holds
   template <class T>
   static Tensor scalar(T value) {
     return from<T>({}, std::vector<T>{value});
   }
+  /// Over memory of someone who outlives it: aligned for the dtype, as long as the shape asks.
   static Tensor borrow(DType dtype, Shape shape, std::byte* bytes);
 
   Tensor(const Tensor& other);
@@ -122,7 +125,7 @@ class Tensor {
     return {reinterpret_cast<T*>(data_), static_cast<std::size_t>(count_)};
   }
 
-  /// Same elements under another shape of equal size.
+  /// Same elements under another shape. \throws Error{internal} for one of another size.
   Tensor reshaped(Shape shape) const;
   /// Bit equality of dtype, shape and bytes.
   friend bool operator==(const Tensor& a, const Tensor& b);

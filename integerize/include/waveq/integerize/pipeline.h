@@ -31,8 +31,10 @@ struct ModelData {
   ModelData() = default;
   template <std::convertible_to<std::filesystem::path> File>
   ModelData(File&& file) : path(std::forward<File>(file)) {}  // NOLINT: a path is a model
+  /// The bytes of an ONNX file, and what to call it.
   ModelData(std::string onnx, std::filesystem::path name)
       : path(std::move(name)), bytes(std::move(onnx)) {}
+  /// A network that was loaded or built, and what to call it.
   ModelData(Graph network, std::filesystem::path name)
       : path(std::move(name)), graph(std::make_shared<const Graph>(std::move(network))) {}
 };
