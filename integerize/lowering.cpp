@@ -162,6 +162,7 @@ Quantity Lowering::accumulator(ValueId value) {
 
 void Lowering::assign_precision() {
   wide_ = values_of_16_bits(source_, options_.precision);
+  weight_levels_of_ = weight_levels_by_rule(source_, options_.weight_levels_of);
   if (width("RequantShift") == Width::bits16) return;
   for (ValueId id : wide_) {
     const NodeId producer = source_.value(id).producer;
@@ -170,6 +171,11 @@ void Lowering::assign_precision() {
                          fmt::format("the recipe gives it 16 bits, and {} has no 16-bit tensors",
                                      options_.target.name)});
   }
+}
+
+std::int64_t Lowering::weight_levels() const {
+  const auto found = weight_levels_of_.find(node().outputs.front());
+  return found == weight_levels_of_.end() ? options_.weight_levels : found->second;
 }
 
 /// 16 bits where the reader takes them and the value is given them, or has them already. What is

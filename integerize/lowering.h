@@ -25,7 +25,8 @@ struct DeferredLinear {
   Tensor weights;                 ///< f32
   std::string weights_name;       ///< their constant in the float graph
   std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
-  std::vector<double> bias;       ///< real, per output channel; empty for none
+  std::int64_t weight_levels = 256;
+  std::vector<double> bias;  ///< real, per output channel; empty for none
   Attrs attrs;
   bool bias_in_requant = false;  ///< the requant's add carries the bias, not the node
 
@@ -109,6 +110,8 @@ class Lowering {
   /// The width of the tensor that a reader of this width gets.
   Width carried(ValueId value, Width reader) const;
   bool is_wide(ValueId value) const { return wide_.contains(value); }  ///< given 16 bits
+  /// Levels of the weights of the node being lowered.
+  std::int64_t weight_levels() const;
   /// What a tensor of the value's own precision means that a rule emits by itself.
   QuantParams wanted(ValueId value, Signedness signedness = Signedness::automatic) const;
   Range range(ValueId value, const QuantSpec& levels) const;
@@ -178,6 +181,7 @@ class Lowering {
   std::map<ValueId, Quantity> quantities_;
   UnaryChains chains_;
   std::set<ValueId> wide_;  ///< values that are given 16 bits
+  std::map<ValueId, std::int64_t> weight_levels_of_;
   /// Materialized activations: by value, signedness, fixed scale (0: chosen from the range), width.
   std::map<std::tuple<ValueId, bool, double, Width>, Activation> activations_;
   /// Transposes emitted so far, by operand and axes: two spellings of one matrix stay one value,

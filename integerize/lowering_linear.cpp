@@ -75,7 +75,7 @@ Interval hull(const std::vector<Interval>& all) {
 void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weights) {
   const ValueId w = out_.add_constant(linear.name + "_weight", weights.q);
   weight_origins_.push_back({out_.value(w).name, linear.weights_name, linear.weights, weights.scale,
-                             weights.scale.size() > 1 ? weights.axis : -1});
+                             weights.scale.size() > 1 ? weights.axis : -1, weights.n_levels});
   linear.scale = accumulator_scale(linear, weights);
   const std::string acc_name = linear.name + "_acc";
   std::vector<ValueId> inputs{linear.x, w};
@@ -104,7 +104,7 @@ void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weigh
 QuantizedWeights Lowering::natural_weights(const DeferredLinear& linear) const {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
   QuantizedWeights w =
-      quantize_weights(linear.weights, axis, options_.weight_levels, {}, linear.origin);
+      quantize_weights(linear.weights, axis, linear.weight_levels, {}, linear.origin);
   if (w.scale.size() == 1) return w;
   const std::vector<std::int64_t> q = to_int64(w.q);
   const std::size_t each =
@@ -135,12 +135,11 @@ std::optional<QuantizedWeights> Lowering::grid_weights(const DeferredLinear& lin
   for (std::size_t c = 0; c < scale.size(); ++c) {
     const auto channel = values.subspan(c * each, each);
     if (std::ranges::all_of(channel, [](float v) { return v == 0; })) continue;
-    const auto grid = grid_of(channel, options_.weight_levels);
+    const auto grid = grid_of(channel, linear.weight_levels);
     if (!grid) return std::nullopt;
     scale[c] = *grid;
   }
-  return weights_on_grids(linear.weights, natural.axis, options_.weight_levels, scale,
-                          linear.origin);
+  return weights_on_grids(linear.weights, natural.axis, linear.weight_levels, scale, linear.origin);
 }
 
 QuantizedWeights Lowering::plain_weights(const DeferredLinear& linear) const {
@@ -215,7 +214,7 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
       weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
     }
     const QuantizedWeights weights =
-        quantize_weights(linear.weights, axis, options_.weight_levels, weight_scale, linear.origin);
+        quantize_weights(linear.weights, axis, linear.weight_levels, weight_scale, linear.origin);
     RequantLimits limits = options_.requant;
     limits.min_shift = limits.max_shift = shift;
     const auto choice = requant_for(linear, weights, wanted.scale, limits, &why);

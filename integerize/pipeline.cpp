@@ -55,6 +55,7 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   o.precision = r.precision;
   o.activation_levels = r.activation_levels;
   o.weight_levels = r.weight_levels;
+  o.weight_levels_of = r.weight_levels_of;
   o.per_channel_weights = r.per_channel_weights;
   o.quantizer = r.quantizer;
   o.softmax = r.softmax;

@@ -9,12 +9,14 @@
 
 namespace waveq {
 
-/// The values that these rules (IntegerizeOptions::precision) give 16 bits.
-///   "/layers.0/attn/Div"   this node, also by the name of the tensor it makes (or of an input)
-///   "/layers.0/*"          every node so named: `*` is any text, `?` any one character
-///   "op:Div"               every node of this operator
-/// \throws Error{invalid_argument} for a rule that matches nothing, naming it.
+/// The values that these rules (IntegerizeOptions::precision) give 16 bits. Rules name nodes as
+/// `closeness` has it. \throws Error{invalid_argument} for a rule that matches nothing, naming it.
 std::set<ValueId> values_of_16_bits(const Graph& graph,
                                     const std::map<std::string, std::int64_t>& rules);
+
+/// What these rules (IntegerizeOptions::weight_levels_of) say of nodes with constant weights, by
+/// what they make. \throws as above.
+std::map<ValueId, std::int64_t> weight_levels_by_rule(
+    const Graph& graph, const std::map<std::string, std::int64_t>& rules);
 
 }  // namespace waveq

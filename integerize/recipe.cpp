@@ -181,6 +181,10 @@ void read_table(const toml::table& table, const std::string& section, const std:
         read_names([&](const std::string& pattern, const toml::node& bits) {
           recipe.precision[pattern] = value_of<std::int64_t>(bits, "an integer");
         });
+      } else if (key == "weight_levels") {
+        read_names([&](const std::string& pattern, const toml::node& levels) {
+          recipe.weight_levels_of[pattern] = value_of<std::int64_t>(levels, "an integer");
+        });
       } else if (key == "ranges") {
         read_names([&](const std::string& pattern, const toml::node& choice) {
           recipe.ranges[pattern] = range_choice_of(choice);
@@ -198,10 +202,10 @@ void read_table(const toml::table& table, const std::string& section, const std:
     }
     const std::string full = section.empty() ? key : section + "." + key;
     if (!found)
-      reject(
-          file, node, full, "is not a key of a recipe",
-          fmt::format("known keys: {}, input_shapes.NAME, precision.NODE, ranges.TENSOR",
-                      fmt::join(known, ", ")));
+      reject(file, node, full, "is not a key of a recipe",
+             fmt::format("known keys: {}, input_shapes.NAME, precision.NODE, weight_levels.NODE, "
+                         "ranges.TENSOR",
+                         fmt::join(known, ", ")));
     try {
       found->read(node, recipe);
     } catch (const std::string& what) {
@@ -229,7 +233,7 @@ Recipe load_recipe(const std::filesystem::path& path) {
 }
 
 void check_recipe(const Recipe& r) {
-  const auto within = [](const char* key, double value, double lo, double hi) {
+  const auto within = [](const std::string& key, double value, double lo, double hi) {
     if (!(value >= lo && value <= hi))
       throw Error(ErrorCode::invalid_argument, "recipe",
                   fmt::format("{} = {} is outside {}..{}", key, value, lo, hi));
@@ -253,6 +257,8 @@ void check_recipe(const Recipe& r) {
     if (bits != 8 && bits != 16)
       throw Error(ErrorCode::invalid_argument, "recipe",
                   fmt::format("precision.{} = {} is neither 8 nor 16", quoted(pattern), bits));
+  for (const auto& [pattern, levels] : r.weight_levels_of)
+    within(fmt::format("weight_levels.{}", quoted(pattern)), static_cast<double>(levels), 3, 256);
   for (const auto& [pattern, choice] : r.ranges) {
     within("ranges.scale", choice.scale, 1.0 / 64, 64);
     if (!choice.observer.empty()) parse_observer(choice.observer);
@@ -277,11 +283,13 @@ std::string to_toml(const Recipe& recipe) {
     }
     out += fmt::format("{} = {}  # {}\n", f.key, f.write(recipe), f.comment);
   }
-  if (!recipe.precision.empty()) {
-    out += "\n[precision]  # bits of the tensors that nodes make\n";
-    for (const auto& [pattern, bits] : recipe.precision)
-      out += fmt::format("{} = {}\n", quoted(pattern), bits);
-  }
+  const auto write_rules = [&](const char* head, const std::map<std::string, std::int64_t>& rules) {
+    if (!rules.empty()) out += head;
+    for (const auto& [pattern, wanted] : rules)
+      out += fmt::format("{} = {}\n", quoted(pattern), wanted);
+  };
+  write_rules("\n[precision]  # bits of the tensors that nodes make\n", recipe.precision);
+  write_rules("\n[weight_levels]  # of single nodes\n", recipe.weight_levels_of);
   if (!recipe.ranges.empty()) {
     out += "\n[ranges]  # of single tensors\n";
     for (const auto& [pattern, choice] : recipe.ranges)

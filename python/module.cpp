@@ -286,6 +286,7 @@ void bind_recipe(py::module_& m) {
       .def_readwrite("requant_bits", &Recipe::requant_bits)
       .def_readwrite("max_shift", &Recipe::max_shift)
       .def_readwrite("precision", &Recipe::precision)
+      .def_readwrite("weight_levels_of", &Recipe::weight_levels_of)
       .def_readwrite("equalize", &Recipe::equalize)
       .def_readwrite("softmax", &Recipe::softmax)
       .def_readwrite("seed", &Recipe::seed);
@@ -424,6 +425,7 @@ void bind_result(py::module_& m) {
                d["real"] = to_numpy(w.real);
                d["scale"] = w.scale;
                d["axis"] = w.axis;
+               d["n_levels"] = w.n_levels;
                out.append(d);
              }
              return out;

@@ -32,6 +32,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="tone words of 1024 samples, few epochs")
     parser.add_argument("-o", "--out", type=pathlib.Path, default=pathlib.Path("out/qat_waveformer"), metavar="DIR")
     parser.add_argument("--weight-levels", type=int, default=16, help="16 for 4 bits (default)")
+    parser.add_argument("--edges", action="store_true", help="first and last layer with 8-bit weights")
     parser.add_argument("--scratch", action="store_true", help="float training starts from random weights")
     parser.add_argument("--epochs", type=int, help="of float training")
     parser.add_argument("--tune-epochs", type=int, help="of fine-tuning")
@@ -117,6 +118,14 @@ def fine_tune(model, data, args, rng):
               f"{time.monotonic() - started:.0f} s", flush=True)
 
 
+def edges(model):
+    """8 bits for the weights of the first and of the last linear node, by their names in the canonical network."""
+    network = waveq.rewrite(model)
+    constants = network.constants()
+    linear = [n.name for n in network.nodes if n.op in ("Conv", "Gemm", "MatMul") and n.inputs[1] in constants]
+    return {linear[0]: 256, linear[-1]: 256}
+
+
 def main():
     args = arguments()
     torch.manual_seed(args.seed)
@@ -139,10 +148,11 @@ def main():
     test = {"input": kws.to_float(data["test"][0]), "labels": data["test"][1]}
     model_bytes = waveq.torch.to_onnx(network, torch.zeros(1, 1, args.length), input_names=["input"],
                                       output_names=["logits"])
-    after_training = waveq.quantize(model_bytes, calibration, evaluation_data=test, weight_levels=args.weight_levels)
+    levels = {"weight_levels": args.weight_levels, "weight_levels_of": edges(model_bytes) if args.edges else None}
+    after_training = waveq.quantize(model_bytes, calibration, evaluation_data=test, **levels)
     after_training.save(args.out / "after_training")
 
-    model = waveq.torch.prepare(model_bytes, calibration, weight_levels=args.weight_levels)
+    model = waveq.torch.prepare(model_bytes, calibration, **levels)
     fine_tune(model, data, args, rng)
     fine_tuned = waveq.torch.export(model, calibration, args.out / "fine_tuned", evaluation_data=test)
 

@@ -140,6 +140,7 @@ void scale_channels(Lowering& to, ValueId x, ValueId y, const std::vector<double
     to.refuse(fmt::format("a gain per channel of {} has no integer form", to_string(to.shape(x))));
   const Activation in = to.activation(x, to.width("Conv"));
   auto linear = std::make_shared<DeferredLinear>();
+  linear->weight_levels = to.weight_levels();
   linear->op = "Conv";
   linear->name = to.name_for(y);
   linear->origin = to.node().origin.empty() ? to.node().name : to.node().origin;

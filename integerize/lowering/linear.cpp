@@ -22,6 +22,7 @@ std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId
   linear->x_scale = in.quant.scale;
   linear->weights_name = to.source().value(node.inputs.at(1)).name;
   linear->bias_in_requant = node.op == "Conv";
+  linear->weight_levels = to.weight_levels();
   return linear;
 }
 
@@ -174,7 +175,7 @@ void by_constant_batch(Lowering& to, const Node& node) {
     for (std::int8_t& q : codes.as<std::int8_t>()) q = 1;
   } else {
     const QuantizedWeights q =
-        quantize_weights(w, -1, to.options().weight_levels, {}, to.source().value(b).name);
+        quantize_weights(w, -1, to.weight_levels(), {}, to.source().value(b).name);
     codes = q.q;
     scale = q.scale.front();
   }

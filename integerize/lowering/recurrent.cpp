@@ -114,8 +114,7 @@ struct Projection {
 
 Projection project(Lowering& to, const Tensor& real, double operand_scale,
                    const std::string& name) {
-  const QuantizedWeights w =
-      quantize_weights(real, 0, to.options().weight_levels, {}, to.node().name);
+  const QuantizedWeights w = quantize_weights(real, 0, to.weight_levels(), {}, to.node().name);
   std::vector<double> ratio;
   double largest = 0;
   for (double s : w.scale) {

@@ -254,8 +254,8 @@ def quantize(model: ModelLike, calibration_data: Data, *, evaluation_data: Optio
              calibration_table: Union[None, PathLike, CalibrationTable] = None,
              recipe: Union[None, Recipe, PathLike] = None, target: Optional[str] = None,
              per_channel: Optional[bool] = None, activation_levels: Optional[int] = None,
-             weight_levels: Optional[int] = None, calibrate_method: Optional[str] = None,
-             passes: Optional[Sequence[str]] = None, seed: Optional[int] = None,
+             weight_levels: Optional[int] = None, weight_levels_of: Optional[Mapping[str, int]] = None,
+             calibrate_method: Optional[str] = None, passes: Optional[Sequence[str]] = None, seed: Optional[int] = None,
              input_shapes: Optional[Mapping[str, Sequence[int]]] = None, threads: Optional[int] = None,
              progress: Optional[Progress] = None) -> Result:
     """Float network and samples -> a proven integer network with golden vectors.
@@ -268,7 +268,7 @@ def quantize(model: ModelLike, calibration_data: Data, *, evaluation_data: Optio
     calibration_table: ranges from here instead of a calibration run
     recipe: a Recipe or its TOML file; the keywords after it override its choices (None: as the recipe says)
     calibrate_method: "mse" (default), "min_max", "histogram", "percentile:99.9"
-    weight_levels: 256 for 8 bits, 16 for 4 bits
+    weight_levels: 256 for 8 bits, 16 for 4 bits; weight_levels_of: of single nodes, {"/head/*": 256}, as in a recipe
     threads: default: all cores; changes no bit of the result
     progress: called as progress(stage, done, total) with total 0 where unknown; what it raises ends the work
 
@@ -276,7 +276,7 @@ def quantize(model: ModelLike, calibration_data: Data, *, evaluation_data: Optio
     """
     resolved = _recipe(recipe, {"target": target, "per_channel_weights": per_channel,
                                 "activation_levels": activation_levels, "weight_levels": weight_levels,
-                                "observer": calibrate_method, "passes": passes and list(passes), "seed": seed,
+                                "weight_levels_of": weight_levels_of and dict(weight_levels_of), "observer": calibrate_method, "passes": passes and list(passes), "seed": seed,
                                 "input_shapes": input_shapes and dict(input_shapes)})
     evaluation = None if evaluation_data is None else sample_data(evaluation_data)
     if isinstance(calibration_table, (str, os.PathLike)):

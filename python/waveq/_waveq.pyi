@@ -26,6 +26,7 @@ class Recipe:
     requant_bits: int
     max_shift: int
     precision: dict[str, int]
+    weight_levels_of: dict[str, int]
     equalize: bool
     softmax: str
     seed: int

@@ -1,5 +1,6 @@
-#include "net.h"
 #include "precision.h"
+
+#include "net.h"
 
 namespace waveq {
 namespace {
@@ -19,11 +20,13 @@ FloatNet products() {
   const ValueId a = net.input("a", {1, 4, 8}), b = net.input("b", {1, 4, 8});
   const ValueId product = net.op("Mul", {a, b});
   const ValueId turned = net.op("Transpose", {product}, attributes({{"perm", Ints{0, 2, 1}}}));
-  net.output(net.op("Sub", {turned, net.op("Transpose", {a}, attributes({{"perm", Ints{0, 2, 1}}}))}));
+  net.output(
+      net.op("Sub", {turned, net.op("Transpose", {a}, attributes({{"perm", Ints{0, 2, 1}}}))}));
   return net;
 }
 
-std::set<std::string> matched(const Graph& graph, const std::map<std::string, std::int64_t>& rules) {
+std::set<std::string> matched(const Graph& graph,
+                              const std::map<std::string, std::int64_t>& rules) {
   std::set<std::string> names;
   for (ValueId id : values_of_16_bits(graph, rules)) names.insert(graph.value(id).name);
   return names;
@@ -48,6 +51,36 @@ TEST_CASE("precision: names, patterns and operators, the closest wins") {
     INFO(none);
     CHECK_THROWS_AS(matched(net.graph, {{none, 16}}), Error);
   }
+}
+
+TEST_CASE("weight levels: those of single nodes, for every kind of linear node") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 2, 8});
+  const ValueId a = net.op("Conv", {x, net.random({3, 2, 3}, -1, 1, 1)});
+  const ValueId b = net.op("MatMul", {net.op("Relu", {a}), net.random({6, 4}, -1, 1, 2)});
+  const ValueId flat = net.op("Flatten", {net.op("Tanh", {b})});
+  net.output(net.op("Gemm", {flat, net.random({12, 5}, -1, 1, 3)}));
+  const auto largest = [&](std::map<std::string, std::int64_t> rules) {
+    IntegerizeOptions options;
+    options.target.operators = {"Table"};
+    options.weight_levels = 16;
+    options.weight_levels_of = std::move(rules);
+    const Lowered y = lower_and_compare(net, -1, 1, options);
+    std::vector<std::int64_t> found;
+    for (const WeightOrigin& w : y.network.weights) {
+      const std::vector<std::int64_t> q =
+          to_int64(y.graph().constant(*y.graph().find_value(w.integer_value)));
+      found.push_back(0);
+      for (std::int64_t v : q) found.back() = std::max(found.back(), std::abs(v));
+      CHECK(found.back() == (w.n_levels - 1) / 2);
+    }
+    return found;
+  };
+  CHECK(largest({}) == Ints{7, 7, 7});
+  CHECK(largest({{"Conv", 256}}) == Ints{127, 7, 7});
+  CHECK(largest({{"op:Gemm", 4}, {"M*", 64}}) == Ints{7, 31, 1});
+  // Relu has no weights.
+  CHECK_THROWS_AS(largest({{"Relu", 256}}), Error);
 }
 
 TEST_CASE("precision: a 16-bit tensor keeps its width through what reads it") {

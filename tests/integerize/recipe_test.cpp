@@ -30,6 +30,7 @@ TEST_CASE("recipe: the default and a changed one survive writing and reading") {
   r.input_shapes = {{"x", {1, 1, 8192}}, {"a.b/c \"d\"", {2}}, {"scalar", {}}};
   r.passes = {"fold_constants", "merge_reshapes"};
   r.precision = {{"/layers.0/*", 16}, {"op:Div", 16}, {"a \"b\"", 8}};
+  r.weight_levels_of = {{"/head/*", 256}, {"op:Gemm", 3}};
   r.observer = "percentile:99.9";
   r.ranges = {{"/l.0/*", {"min_max", 1}}, {"op:Div", {"", 1.5}}, {"x \"y\"", {"mse", 0.25}}};
   r.quantizer = "other";
@@ -94,6 +95,7 @@ TEST_CASE("recipe: a value out of range is told with the range") {
            {"[gates]\nmin_sqnr_db = inf\n", "min_sqnr_db"},
            {"[gates]\nmax_top1_drop = -1\n", "max_top1_drop"},
            {"[precision]\n\"op:Div\" = 12\n", "op:Div"},
+           {"[weight_levels]\n\"op:Conv\" = 257\n", "op:Conv"},
            {"[input_shapes]\nx = [1, 0]\n", "input_shapes.x"}}) {
     const std::string &text = entry.first, &key = entry.second;
     INFO(text);

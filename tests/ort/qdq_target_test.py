@@ -22,8 +22,8 @@ TRAINED = [(EXAMPLE / "model.onnx", EXAMPLE / "calib.npz", "deeploy-generic")]
 TRAINED += [(SHARED / "models" / name / file, SHARED / "models" / name / "calib.npz", target) for name, file, target in (
     ("waveformer_kws_fsdd", "model.onnx", "deeploy-generic"), ("waveformer_kws_espeak", "model.onnx", "deeploy-generic"),
     ("waveformer_asr_fsdd", "model.onnx", "deeploy-generic"), ("dscnn_fsdd", "model.onnx", "deeploy-generic"),
-    ("transformer_fsdd", "model.onnx", "deeploy-generic"), ("tinyspeech_fsdd", "model_z.onnx", "waveq"),
-    ("enhance_rnn_fsdd", "model_gru.onnx", "waveq"))]
+    ("transformer_fsdd", "model.onnx", "deeploy-generic"), ("tinyspeech_fsdd", "model_z.onnx", "onnx"),
+    ("enhance_rnn_fsdd", "model_gru.onnx", "onnx"))]
 SMALL = ("residual_2d", "pad_and_pool", "concat_and_slice", "gelu_block", "odd_pads", "mean_of_odd_length",
          "negative_gain", "linear_layers")
 

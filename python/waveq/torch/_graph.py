@@ -145,7 +145,6 @@ class IntegerGraph(nn.Module):
         return all(axis % rank != 0 for axis in axes)
 
     def _make_weights(self, result: Result, sources: Mapping[str, nn.Module]) -> None:
-        limit = (result.recipe.weight_levels - 1) // 2
         biases = linear_constants(result.float_network.nodes, result.float_network.constants())
         users = {n.inputs[1]: n for n in self.nodes if len(n.inputs) > 1}
         for origin in result._result.weights():
@@ -157,7 +156,7 @@ class IntegerGraph(nn.Module):
             transposed = value.shape != real.shape or not np.array_equal(value, real)
             if transposed and not (value.ndim == 2 and np.array_equal(value.T, real)):
                 continue  # another layout (groups, dilations): the codes stay as they are
-            self.weights[self._slots[code]] = Weight(origin, source, transposed, limit)
+            self.weights[self._slots[code]] = Weight(origin, source, transposed, (origin["n_levels"] - 1) // 2)
             bias = sources.get(biases.get(origin["float"]) or "")
             channels = real.shape[0] if user.op in ("Conv", "Gemm") else real.shape[-1]
             if bias is None or bias().numel() != channels:

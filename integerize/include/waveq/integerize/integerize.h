@@ -41,6 +41,8 @@ struct IntegerizeOptions {
 
   std::int64_t activation_levels = 256;  ///< 2..256
   std::int64_t weight_levels = 256;      ///< 3..256
+  /// Levels of the weights of single nodes, 3..256, named as in `precision`.
+  std::map<std::string, std::int64_t> weight_levels_of;
   bool per_channel_weights = true;
   std::string quantizer = "symmetric";
   std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax
@@ -72,6 +74,7 @@ struct WeightOrigin {
   Tensor real;                ///< f32, in the layout of the codes
   std::vector<double> scale;  ///< real ~ scale[c] * code; one, or one for each output channel
   std::int64_t axis = -1;     ///< of the channels in `real`; -1: one scale
+  std::int64_t n_levels = 256;
 };
 
 /// A node of the float graph that has no integer form.

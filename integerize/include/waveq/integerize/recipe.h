@@ -42,6 +42,8 @@ struct Recipe {
   std::string softmax = "ibert";  ///< "ibert", "quantlib" or "itamax"
   /// Bits of the tensors that nodes make: see IntegerizeOptions::precision.
   std::map<std::string, std::int64_t> precision;
+  /// Levels of the weights of single nodes: see IntegerizeOptions::weight_levels_of.
+  std::map<std::string, std::int64_t> weight_levels_of;
   std::int64_t requant_bits = 32;  ///< width of the requant's product on the target, 16..32
   std::int64_t max_shift = 24;     ///< largest requant shift, 1..31
 
