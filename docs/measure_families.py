@@ -15,19 +15,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FAMILIES = [
     (family, model, folder, evaluation, target, approximated)
     for family, model, folder, evaluations, target, approximated in (
+        ("Transformer", "transformer_fsdd/model.onnx", "transformer_fsdd", ("test.npz", "test_noisy.npz"), "deeploy-generic", "softmax: iSoftmax; LayerNorm; GELU"),
+        ("ASR-Waveformer", "waveformer_asr_fsdd/model.onnx", "waveformer_asr_fsdd", ("test.npz",), "deeploy-generic", "GELU"),
         ("DS-CNN", "dscnn_fsdd/model.onnx", "dscnn_fsdd", ("test.npz", "test_noisy.npz"), "deeploy-generic", "–"),
         ("TinySpeech X", "tinyspeech_fsdd/model_x_bn_opset17.onnx", "tinyspeech_fsdd", ("test.npz", "test_noisy.npz"), "waveq", "sigmoid: table"),
         ("TinySpeech Z", "tinyspeech_fsdd/model_z.onnx", "tinyspeech_fsdd", ("test.npz", "test_noisy.npz"), "waveq", "sigmoid: table"),
         ("Waveformer, elu(x)+1", "waveformer_elu1_fsdd/model.onnx", "waveformer_kws_fsdd", ("test.npz",), "waveq", "elu, GELU: tables"),
+        ("Waveformer, FAVOR+", "waveformer_favor_fsdd/model.onnx", "waveformer_kws_fsdd", ("test.npz",), "waveq", "exp, GELU: tables"),
         ("GRU enhancement", "enhance_rnn_fsdd/model_gru.onnx", "enhance_rnn_fsdd", (None,), "waveq", "gates: 512 segments; mask: table"),
     ) for evaluation in evaluations
 ]
+# Judged by something else than top-1: word error rate of greedy CTC decoding.
+METRICS = {"waveformer_asr_fsdd/model.onnx": "wer"}
 
 
 def quantize(waveq, models, model, data, evaluation, target, out):
     command = [waveq, "quantize", models / model, "--calib", models / data / "calib.npz", "--target", target, "-o", out, "--json", "-q"]
     if evaluation:
-        command += ["--eval", models / data / evaluation]
+        command += ["--eval", models / data / evaluation, "--metric", METRICS.get(model, "top1")]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
@@ -52,7 +57,8 @@ def main():
             out = pathlib.Path(tmp) / "folder"
             report = quantize(waveq, models, model, data, evaluation, target, out)
             real, integer = figures(waveq, models, report, evaluation, model, data, out)
-        print(f"| {family} | {model}, {evaluation or 'SI-SDR improvement on test.npz'} | {target} | {real} | {integer} "
+        judged = f"{evaluation}{', word error rate' if model in METRICS else ''}" if evaluation else "SI-SDR improvement on test.npz"
+        print(f"| {family} | {model}, {judged} | {target} | {real} | {integer} "
               f"| {report['output_sqnr_db']:.1f} dB | {approximated} |")
 
 

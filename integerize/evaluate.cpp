@@ -29,6 +29,17 @@ std::size_t argmax(const Tensor& t) {
   return visit_integer(t.dtype(), [&](auto e) { return argmax(t.as<decltype(e)>()); });
 }
 
+void measure_edits(SampleScore& r, const Tensor& real, const Tensor& codes, std::uint64_t index,
+                   const ErrorRate& rate) {
+  const std::vector<std::int64_t>& said = rate.transcripts.clips.at(index);
+  const std::vector<std::int64_t> f = decode_ctc(real), g = decode_ctc(codes);
+  const Edits float_edits = count_edits(said, f, rate.metric, rate.transcripts.separator);
+  r.float_edits = float_edits.edits;
+  r.candidate_edits = count_edits(said, g, rate.metric, rate.transcripts.separator).edits;
+  r.length = float_edits.length;
+  r.agrees = f == g;
+}
+
 }  // namespace
 
 SampleScore score_sample(const Graph& candidate, const std::vector<Tensor>& real,
@@ -115,7 +126,7 @@ std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tenso
 }
 
 Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
-                  unsigned threads, const Progress& progress) {
+                  unsigned threads, const Progress& progress, const ErrorRate* error_rate) {
   data.rewind();
   const auto float_plan = std::make_shared<const Plan>(float_graph);
   const auto integer_plan = std::make_shared<const Plan>(integer_graph);
@@ -134,7 +145,8 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
         }
         const std::vector<Tensor> y = real.run(sample.inputs);
         const std::vector<Tensor> q = integer.run(network_inputs(integer_graph, sample.inputs));
-        const SampleScore result = score_sample(integer_graph, y, q, sample.label);
+        SampleScore result = score_sample(integer_graph, y, q, sample.label);
+        if (error_rate) measure_edits(result, y.front(), q.front(), sample.index, *error_rate);
         const std::lock_guard lock(turn);
         if (sample.index >= results.size()) results.resize(sample.index + 1);
         results[sample.index] = result;
@@ -150,7 +162,21 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
   work();
   for (std::thread& t : pool) t.join();
   if (failure) std::rethrow_exception(failure);
-  return summarize(results, data.has_labels());
+  Accuracy accuracy = summarize(results, data.has_labels());
+  if (!error_rate) return accuracy;
+  std::int64_t float_edits = 0, integer_edits = 0, length = 0;
+  for (const SampleScore& r : results) {
+    float_edits += r.float_edits;
+    integer_edits += r.candidate_edits;
+    length += r.length;
+  }
+  const auto share = [&](std::int64_t edits) {
+    return static_cast<double>(edits) / static_cast<double>(std::max<std::int64_t>(length, 1));
+  };
+  accuracy.metric = error_rate->metric;
+  accuracy.float_error = share(float_edits);
+  accuracy.integer_error = share(integer_edits);
+  return accuracy;
 }
 
 std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,

@@ -208,6 +208,20 @@ Activation Lowering::activation(ValueId value, Width reader) {
   return a;
 }
 
+Activation Lowering::activation_within(ValueId value, const Range& part) {
+  const Quantity& q = quantity(value);
+  const bool has_codes = q.id.valid() && size_of(out_.value(q.id).type.dtype) == 1;
+  if (has_codes || q.relu) return activation(value);
+  const QuantSpec own = spec(Signedness::automatic, Width::bits8);
+  const Range all = range(value, own);
+  const Range r{std::max(all.lo, part.lo), std::min(all.hi, part.hi)};
+  // A requant of its own for less than a tenth of the range is not worth it.
+  if (!(r.lo < r.hi) || r.hi - r.lo > 0.9 * (all.hi - all.lo)) return activation(value);
+  const Activation a = requantize(value, q, quantizer_(r, own), false);
+  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  return a;
+}
+
 double Lowering::signed_scale(ValueId value, Width reader) {
   const Quantity& q = quantity(value);
   const QuantSpec own = spec(Signedness::signed_, carried(value, reader));

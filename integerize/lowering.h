@@ -94,6 +94,8 @@ class Lowering {
   /// for; signed, where the target's product or sum that it goes into takes nothing else. A value
   /// that is given 16 bits has an 8-bit copy too, for operators that read no more.
   Activation activation(ValueId value, Width width = Width::bits8);
+  /// 8-bit tensor for a reader to which only numbers within `part` make a difference.
+  Activation activation_within(ValueId value, const Range& part);
   Activation signed_activation(ValueId value, double least_scale = 0, Width width = Width::bits8);
   /// Signed tensor at exactly this scale. The scale must not be finer than an activation it comes
   /// from.

@@ -308,11 +308,22 @@ QuantizeResult quantize(const QuantizeJob& job) {
   // Unusable data too.
   const std::unique_ptr<SampleSource> calibration_data = job.calibration_data.open(graph);
   std::unique_ptr<SampleSource> evaluation;
+  const bool counts_edits = job.recipe.metric != "top1";
+  if (counts_edits && !(job.evaluation_data && job.evaluation_data->file()))
+    throw Error(ErrorCode::invalid_argument, "metric",
+                fmt::format("'{}' needs an evaluation file with labels", job.recipe.metric),
+                "pass --eval");
+  std::optional<ErrorRate> error_rate;
   if (job.evaluation_data) {
     const Shape& logits = graph.value(graph.outputs().front()).type.shape;
     DatasetOptions labels{.labels = true, .classes = {}};
     if (logits.size() == 2) labels.classes = logits[1];
+    labels.labels = !counts_edits;
     evaluation = job.evaluation_data->open(graph, labels);
+    if (counts_edits)
+      error_rate = ErrorRate{
+          read_transcripts(*job.evaluation_data->file(), evaluation->size().value_or(0)),
+          job.recipe.metric};
   }
 
   result.calibration =
@@ -326,7 +337,8 @@ QuantizeResult quantize(const QuantizeJob& job) {
   result.evaluated_on_calibration_data = !evaluation;
   result.accuracy = timed("evaluate", [&] {
     return evaluate(fake.reference ? *fake.reference : graph, result.network.graph,
-                    evaluation ? *evaluation : *calibration_data, job.threads, job.progress);
+                    evaluation ? *evaluation : *calibration_data, job.threads, job.progress,
+                    error_rate ? &*error_rate : nullptr);
   });
   result.tensors = timed("measure", [&] {
     return tensor_quality(graph, result.network, *calibration_data, kQualitySamples, job.progress);

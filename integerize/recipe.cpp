@@ -146,6 +146,8 @@ const std::vector<Field>& fields() {
               "width of x*mul + add on the target"),
       integer("requant", "max_shift", &Recipe::max_shift,
               "largest shift; each node takes the largest that is proven safe"),
+      text("evaluation", "metric", &Recipe::metric,
+           "top1; cer or wer: greedy CTC against rows of symbols"),
       real("gates", "min_sqnr_db", &Recipe::min_sqnr_db, "0: no gate"),
       real("gates", "min_agreement", &Recipe::min_agreement, "0: no gate"),
       real("gates", "max_top1_drop", &Recipe::max_top1_drop, "in points; 0: no gate"),
@@ -248,6 +250,7 @@ void check_recipe(const Recipe& r) {
   within("min_agreement", r.min_agreement, 0, 1);
   within("max_top1_drop", r.max_top1_drop, 0, 100);
   within("min_sqnr_db", r.min_sqnr_db, 0, 1000);
+  one_of("metric", r.metric, {"top1", "cer", "wer"});
   one_of("softmax", r.softmax, {"ibert", "quantlib", "itamax"});
   for (const auto& [pattern, bits] : r.precision)
     if (bits != 8 && bits != 16)

@@ -58,6 +58,8 @@ const std::vector<Rule>& all_rules() {
       rules::fuse_rms_norm(),
       rules::fold_affine_into_layer_norm(),
       rules::clamp_softmax_mask(),
+      rules::cancel_common_maximum(),
+      rules::negate_stabilized_exponent(),
       rules::replace_reduced_product(),
       rules::fold_pad_into_conv(),
       rules::replace_global_average_pool_with_reduce_mean(),

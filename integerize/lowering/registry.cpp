@@ -59,6 +59,8 @@ const std::vector<LoweringRule>& all_lowerings() {
         "Deeploy Mul; deeploy-dialect.md 6.7"},
        lower_mul},
       {{"Pad", "with a code, on integers", "Deeploy Pad"}, lower_pad},
+      {{"ReduceMax", "on integers, the scale kept; where the target has it", "ONNX ReduceMax"},
+       lower_reduce_max},
       {{"ReduceMean", "MatMul with a column of ones, requant by 1/N to a scale of its own",
         "waveformer-accuracy.md 2"},
        lower_reduce},

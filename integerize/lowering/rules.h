@@ -20,6 +20,7 @@ void lower_gelu(Lowering& to, const Node& node);
 void lower_div(Lowering& to, const Node& node);
 // reduction.cpp
 void lower_reduce(Lowering& to, const Node& node);
+void lower_reduce_max(Lowering& to, const Node& node);
 // pooling.cpp
 void lower_max_pool(Lowering& to, const Node& node);
 void lower_global_max_pool(Lowering& to, const Node& node);

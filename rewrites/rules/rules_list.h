@@ -5,6 +5,7 @@
 // One function a rule; each lives in the file of its name. registry.cpp puts them in order.
 namespace waveq::rules {
 
+Rule cancel_common_maximum();
 Rule clamp_softmax_mask();
 Rule eliminate_duplicates();
 Rule eliminate_identity();
@@ -33,6 +34,7 @@ Rule hoist_slice_above_product();
 Rule merge_matmul_rows();
 Rule merge_reshapes();
 Rule merge_transposes();
+Rule negate_stabilized_exponent();
 Rule normalize_axes_input();
 Rule order_constant_operand();
 Rule replace_average_pool_with_reduce_mean();

@@ -42,6 +42,40 @@ class Families(support.Case):
             with self.subTest(evaluation):
                 self.quantize("transformer_fsdd/model.onnx", "transformer_fsdd", evaluation, drop=0.5, agreement=0.98)
 
+    def test_waveformer_feature_maps(self):
+        data = "waveformer_kws_fsdd"
+        for model in ("model.onnx", "model_bn_opset17.onnx"):
+            with self.subTest(model):
+                self.quantize("waveformer_elu1_fsdd/" + model, data, "test.npz", "--target", "waveq", drop=0.5, agreement=0.95,
+                              independent=False)
+        self.quantize("waveformer_favor_fsdd/model.onnx", data, "test.npz", "--target", "waveq", drop=1.0, agreement=0.9,
+                      independent=False)
+
+    def test_a_feature_map_the_target_lacks_is_named(self):
+        model = need(MODELS / "waveformer_elu1_fsdd/model.onnx")
+        result = support.waveq("quantize", model, "--calib", MODELS / "waveformer_kws_fsdd/calib.npz", "-o", self.dir / "out")
+        self.assertEqual(result.code, 3, str(result))
+        self.assertIn("Elu '/layers.0/att/Elu'", result.err)
+        self.assertFalse((self.dir / "out").exists())
+
+    def test_error_rate(self):
+        folder = need(MODELS / "waveformer_asr_fsdd")
+        out = self.dir / "out"
+        result = support.waveq("quantize", folder / "model.onnx", "--calib", folder / "calib.npz", "--eval", folder / "test.npz",
+                               "--metric", "wer", "-o", out, timeout=300)
+        self.assertEqual(result.code, 0, str(result))
+        accuracy = json.loads((out / "report.json").read_text())["accuracy"]
+        print(f"ASR: {accuracy}")
+        self.assertEqual(accuracy["metric"], "wer")
+        self.assertAlmostEqual(accuracy["float"], 0.1008, places=4)  # its README
+        self.assertLessEqual(accuracy["integer"], accuracy["float"] + 0.02)
+        # Without sequences of symbols there is no error rate.
+        data = MODELS / "waveformer_kws_fsdd"
+        result = support.waveq("quantize", data / "model.onnx", "--calib", data / "calib.npz", "--eval", data / "test.npz",
+                               "--metric", "wer", "-o", self.dir / "other")
+        self.assertEqual(result.code, 1, str(result))
+        self.assertIn("[N,L]", result.err)
+
 
     def test_ds_cnn(self):
         for evaluation, drop in (("test.npz", 0.5), ("test_noisy.npz", 1.0)):

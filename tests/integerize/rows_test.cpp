@@ -198,5 +198,41 @@ TEST_CASE("lowering: Concat with a constant rounds it to the common scale") {
   CHECK(q.out().scale == doctest::Approx(3.0 / 127));
 }
 
+/// What a target with tables, maxima and operands that repeat runs.
+IntegerizeOptions general_target() {
+  IntegerizeOptions options;
+  options.target.operators = {"Table", "ReduceMax"};
+  options.target.broadcast = true;
+  return options;
+}
+
+TEST_CASE("lowering: a stabilized exponential keeps the maximum exact and all levels for the distance") {
+  FloatNet net;
+  const ValueId x = net.op("MatMul", {net.input("x", {1, 6, 4}), net.random({4, 8}, -3, 3, 40)});
+  const ValueId most = net.op("ReduceMax", {x}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{1}}}));
+  net.output(net.op("Exp", {net.op("Neg", {net.op("Sub", {most, x})})}));
+  const Lowered q = lower_and_compare(net.graph, samples_for(net.graph, 20), general_target());
+  REQUIRE(q.count("ReduceMax") == 1);
+  REQUIRE(q.count("Table") == 1);
+  // exp(-r) of r up to 5.5 alone makes more than half a step of 1/255: the rest of the range is cut off.
+  const ValueId distance = q.nodes("Table").front()->inputs[0];
+  CHECK(q.graph().value(distance).type.dtype == DType::u8);
+  CHECK(q.graph().value(distance).quant->scale * 255 < 7.0);
+  CHECK(q.worst_steps < 12);  // of 255: a step of x is 0.06
+  CHECK(prove(q.graph()).overflow_free());
+}
+
+TEST_CASE("lowering: maxima and operands that repeat are refused where the target lacks them") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 3, 4});
+  net.output(net.op("Sub", {x, net.op("ReduceMax", {x}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{1}}}))}));
+  const auto refused = explain_refusals(net.graph, {});
+  REQUIRE(refused.size() == 2);
+  CHECK(refused[0].op == "ReduceMax");
+  CHECK(refused[1].reason.find("does not broadcast") != std::string::npos);
+  CHECK(explain_refusals(net.graph, general_target()).empty());
+  CHECK(lower_and_compare(net.graph, samples_for(net.graph, 20), general_target()).worst_steps < 2);
+}
+
 }  // namespace
 }  // namespace waveq

@@ -10,6 +10,7 @@
 
 #include "waveq/calibration/dataset.h"
 #include "waveq/graph/op.h"
+#include "waveq/integerize/error_rate.h"
 #include "waveq/integerize/integerize.h"
 
 namespace waveq {
@@ -20,8 +21,10 @@ using Progress = std::function<void(std::string_view stage, std::size_t done, st
 
 /// Float and integer network side by side on labelled or unlabelled samples.
 struct Accuracy {
-  std::string metric;  ///< "top1" where the data have labels, else "none"
-  std::optional<double> float_top1, integer_top1;
+  /// "top1" where the data have labels; "cer" or "wer", an error rate, where asked for; else "none"
+  std::string metric;
+  std::optional<double> float_top1, integer_top1;    ///< shares of the samples
+  std::optional<double> float_error, integer_error;  ///< edits over the length of all clips
   double agreement = 0;  ///< share of samples with the same argmax of the first output
   std::size_t samples = 0;
   double output_sqnr_db = 0;   ///< pooled over all outputs and samples
@@ -33,6 +36,7 @@ struct Accuracy {
 struct SampleScore {
   double signal = 0, noise = 0;
   bool agrees = false, float_right = false, candidate_right = false;
+  std::int64_t float_edits = 0, candidate_edits = 0, length = 0;  ///< where an error rate counts
 };
 
 /// Outputs of a float or integer network on one sample against those of the float network.
@@ -48,10 +52,18 @@ Tensor quantize_tensor(const Tensor& real, const QuantParams& params);
 /// Float samples as the network takes them: quantized where its inputs are integers.
 std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tensor>& real);
 
-/// Runs both networks on every sample. The result does not depend on the number of threads.
-/// \throws Error of the dataset and of evaluation.
+/// An error rate in place of top-1: what each sample says, and how edits are counted ("cer",
+/// "wer").
+struct ErrorRate {
+  Transcripts transcripts;
+  std::string metric;
+};
+
+/// Runs both networks on every sample; agreement is then the share of samples decoded alike. The
+/// result does not depend on the number of threads. \throws Error of the dataset and of evaluation.
 Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
-                  unsigned threads, const Progress& progress = {});
+                  unsigned threads, const Progress& progress = {},
+                  const ErrorRate* error_rate = nullptr);
 
 /// Runs a float or an integer network on every sample and joins each tensor over the samples:
 /// [N, S[1:]] where S[0] is 1, else [N, S...]. The outputs alone, in graph order, or, with `all`,

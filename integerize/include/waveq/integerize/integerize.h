@@ -28,6 +28,7 @@ struct TargetAbilities {
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
+  bool broadcast = false;  ///< Add, Sub, Mul repeat an operand along axes of length 1
   TargetForm form;
 };
 

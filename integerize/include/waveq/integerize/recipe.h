@@ -47,10 +47,13 @@ struct Recipe {
 
   std::uint64_t seed = 1;  ///< of everything drawn at random
 
+  /// How --eval is judged: "top1" (integer labels), "cer" or "wer" (greedy CTC, error_rate.h).
+  std::string metric = "top1";
+
   // Gates: `quantize` ends with exit code 5 where one is missed. 0: not asked for.
   double min_sqnr_db = 0;
   double min_agreement = 0;  ///< 0..1
-  double max_top1_drop = 0;  ///< in points (percent)
+  double max_top1_drop = 0;  ///< in points (percent); of an error rate, the rise
 
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };
