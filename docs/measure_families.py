@@ -22,28 +22,22 @@ FAMILIES = [
         ("TinySpeech Z", "tinyspeech_fsdd/model_z.onnx", "tinyspeech_fsdd", ("test.npz", "test_noisy.npz"), "waveq", "sigmoid: table"),
         ("Waveformer, elu(x)+1", "waveformer_elu1_fsdd/model.onnx", "waveformer_kws_fsdd", ("test.npz",), "waveq", "elu, GELU: tables"),
         ("Waveformer, FAVOR+", "waveformer_favor_fsdd/model.onnx", "waveformer_kws_fsdd", ("test.npz",), "waveq", "exp, GELU: tables"),
-        ("GRU enhancement", "enhance_rnn_fsdd/model_gru.onnx", "enhance_rnn_fsdd", (None,), "waveq", "gates: 512 segments; mask: table"),
+        ("GRU enhancement", "enhance_rnn_fsdd/model_gru.onnx", "enhance_rnn_fsdd", ("test.npz",), "waveq", "gates: 512 segments; mask: table"),
     ) for evaluation in evaluations
 ]
-# Judged by something else than top-1: word error rate of greedy CTC decoding.
-METRICS = {"waveformer_asr_fsdd/model.onnx": "wer"}
+# Judged by something else than top-1: --metric, its name in the table, and what a figure is written as.
+METRICS = {
+    "waveformer_asr_fsdd/model.onnx": ("wer", ", word error rate", lambda v: f"{100 * v:.1f} %"),
+    "enhance_rnn_fsdd/model_gru.onnx": ("si-sdr", ", SI-SDR improvement", lambda v: f"{v:.2f} dB"),
+}
+TOP1 = ("top1", "", lambda v: f"{100 * v:.1f} %")
 
 
 def quantize(waveq, models, model, data, evaluation, target, out):
-    command = [waveq, "quantize", models / model, "--calib", models / data / "calib.npz", "--target", target, "-o", out, "--json", "-q"]
-    if evaluation:
-        command += ["--eval", models / data / evaluation, "--metric", METRICS.get(model, "top1")]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
-def figures(waveq, models, report, evaluation, model, data, out):
-    if evaluation:
-        accuracy = report["accuracy"]
-        return f"{100 * accuracy['float']:.1f} %", f"{100 * accuracy['integer']:.1f} %"
-    measured = json.loads(subprocess.run(
-        [sys.executable, ROOT / "docs/measure_enhancement.py", models / model, out, models / data / "test.npz", waveq],
+    return json.loads(subprocess.run(
+        [waveq, "quantize", models / model, "--calib", models / data / "calib.npz", "--eval", models / data / evaluation,
+         "--metric", METRICS.get(model, TOP1)[0], "--target", target, "-o", out, "--json", "-q"],
         check=True, capture_output=True).stdout)
-    return f"{measured['float_db']:.2f} dB", f"{measured['integer_db']:.2f} dB"
 
 
 def main():
@@ -56,9 +50,9 @@ def main():
         with tempfile.TemporaryDirectory() as tmp:
             out = pathlib.Path(tmp) / "folder"
             report = quantize(waveq, models, model, data, evaluation, target, out)
-            real, integer = figures(waveq, models, report, evaluation, model, data, out)
-        judged = f"{evaluation}{', word error rate' if model in METRICS else ''}" if evaluation else "SI-SDR improvement on test.npz"
-        print(f"| {family} | {model}, {judged} | {target} | {real} | {integer} "
+        _, judged, text = METRICS.get(model, TOP1)
+        accuracy = report["accuracy"]
+        print(f"| {family} | {model}, {evaluation}{judged} | {target} | {text(accuracy['float'])} | {text(accuracy['integer'])} "
               f"| {report['output_sqnr_db']:.1f} dB | {approximated} |")
 
 

@@ -149,8 +149,8 @@ std::string report_json(const QuantizeResult& result, const TargetProfile& targe
   j["target"] = target.name;
   j["version"] = kVersion;
   j["accuracy"] = {{"metric", a.metric},
-                   {"float", or_null(a.float_error ? a.float_error : a.float_top1)},
-                   {"integer", or_null(a.integer_error ? a.integer_error : a.integer_top1)},
+                   {"float", or_null(a.float_score ? a.float_score : a.float_top1)},
+                   {"integer", or_null(a.integer_score ? a.integer_score : a.integer_top1)},
                    {"agreement", a.agreement},
                    {"samples", a.samples},
                    {"data", result.evaluated_on_calibration_data ? "calibration" : "evaluation"}};

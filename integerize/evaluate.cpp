@@ -29,15 +29,14 @@ std::size_t argmax(const Tensor& t) {
   return visit_integer(t.dtype(), [&](auto e) { return argmax(t.as<decltype(e)>()); });
 }
 
-void measure_edits(SampleScore& r, const Tensor& real, const Tensor& codes, std::uint64_t index,
-                   const ErrorRate& rate) {
-  const std::vector<std::int64_t>& said = rate.transcripts.clips.at(index);
-  const std::vector<std::int64_t> f = decode_ctc(real), g = decode_ctc(codes);
-  const Edits float_edits = count_edits(said, f, rate.metric, rate.transcripts.separator);
-  r.float_edits = float_edits.edits;
-  r.candidate_edits = count_edits(said, g, rate.metric, rate.transcripts.separator).edits;
-  r.length = float_edits.length;
-  r.agrees = f == g;
+/// In the shape of the float output, which a target's form may have given ones.
+Tensor dequantized(const Graph& network, const Tensor& codes, const Shape& shape) {
+  const QuantParams q = network.value(network.outputs().front()).quant.value_or(QuantParams{});
+  Tensor out(DType::f32, shape);
+  std::ranges::transform(to_double(codes), out.as<float>().begin(), [&](double code) {
+    return static_cast<float>(q.scale * (code - static_cast<double>(q.zero_point)));
+  });
+  return out;
 }
 
 }  // namespace
@@ -126,7 +125,7 @@ std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tenso
 }
 
 Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
-                  unsigned threads, const Progress& progress, const ErrorRate* error_rate) {
+                  unsigned threads, const Progress& progress, const Metric* metric) {
   data.rewind();
   const auto float_plan = std::make_shared<const Plan>(float_graph);
   const auto integer_plan = std::make_shared<const Plan>(integer_graph);
@@ -146,7 +145,11 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
         const std::vector<Tensor> y = real.run(sample.inputs);
         const std::vector<Tensor> q = integer.run(network_inputs(integer_graph, sample.inputs));
         SampleScore result = score_sample(integer_graph, y, q, sample.label);
-        if (error_rate) measure_edits(result, y.front(), q.front(), sample.index, *error_rate);
+        if (metric) {
+          result.score = metric->judge(sample.index, y.front(),
+                                       dequantized(integer_graph, q.front(), y.front().shape()));
+          result.agrees = result.score.agrees.value_or(result.agrees);
+        }
         const std::lock_guard lock(turn);
         if (sample.index >= results.size()) results.resize(sample.index + 1);
         results[sample.index] = result;
@@ -163,19 +166,15 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
   for (std::thread& t : pool) t.join();
   if (failure) std::rethrow_exception(failure);
   Accuracy accuracy = summarize(results, data.has_labels());
-  if (!error_rate) return accuracy;
-  std::int64_t float_edits = 0, integer_edits = 0, length = 0;
+  if (!metric) return accuracy;
+  double float_sum = 0, integer_sum = 0, weight = 0;
   for (const SampleScore& r : results) {
-    float_edits += r.float_edits;
-    integer_edits += r.candidate_edits;
-    length += r.length;
+    float_sum += r.score.real;
+    integer_sum += r.score.integer;
+    weight += r.score.weight;
   }
-  const auto share = [&](std::int64_t edits) {
-    return static_cast<double>(edits) / static_cast<double>(std::max<std::int64_t>(length, 1));
-  };
-  accuracy.metric = error_rate->metric;
-  accuracy.float_error = share(float_edits);
-  accuracy.integer_error = share(integer_edits);
+  accuracy.float_score = float_sum / std::max(weight, 1.0);
+  accuracy.integer_score = integer_sum / std::max(weight, 1.0);
   return accuracy;
 }
 

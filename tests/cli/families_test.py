@@ -60,22 +60,23 @@ class Families(support.Case):
 
     def test_error_rate(self):
         folder = need(MODELS / "waveformer_asr_fsdd")
-        out = self.dir / "out"
-        result = support.waveq("quantize", folder / "model.onnx", "--calib", folder / "calib.npz", "--eval", folder / "test.npz",
-                               "--metric", "wer", "-o", out, timeout=300)
-        self.assertEqual(result.code, 0, str(result))
-        accuracy = json.loads((out / "report.json").read_text())["accuracy"]
-        print(f"ASR: {accuracy}")
-        self.assertEqual(accuracy["metric"], "wer")
-        self.assertAlmostEqual(accuracy["float"], 0.1008, places=4)  # its README
-        self.assertLessEqual(accuracy["integer"], accuracy["float"] + 0.02)
+        for target in ("deeploy-generic", "deeploy-siracusa"):
+            with self.subTest(target):
+                out = self.dir / "out"
+                result = support.waveq("quantize", folder / "model.onnx", "--calib", folder / "calib.npz", "--eval",
+                                       folder / "test.npz", "--metric", "wer", "--target", target, "-o", out, timeout=300)
+                self.assertEqual(result.code, 0, str(result))
+                accuracy = json.loads((out / "report.json").read_text())["accuracy"]
+                print(f"ASR, {target}: {accuracy}")
+                self.assertEqual(accuracy["metric"], "wer")
+                self.assertAlmostEqual(accuracy["float"], 0.1008, places=4)  # its README
+                self.assertLessEqual(accuracy["integer"], accuracy["float"] + 0.02)
         # Without sequences of symbols there is no error rate.
         data = MODELS / "waveformer_kws_fsdd"
         result = support.waveq("quantize", data / "model.onnx", "--calib", data / "calib.npz", "--eval", data / "test.npz",
                                "--metric", "wer", "-o", self.dir / "other")
         self.assertEqual(result.code, 1, str(result))
         self.assertIn("[N,L]", result.err)
-
 
     def test_ds_cnn(self):
         for evaluation, drop in (("test.npz", 0.5), ("test_noisy.npz", 1.0)):
@@ -96,14 +97,21 @@ class Families(support.Case):
         for options in ([], ["--recipe", self.dir / "wide.toml"]):
             with self.subTest(options=len(options)):
                 out = self.dir / "out"
-                self.run_waveq("quantize", folder / "model_gru.onnx", "--calib", folder / "calib.npz", "--target", "waveq", "-o", out, *options,
-                               timeout=300)
+                self.run_waveq("quantize", folder / "model_gru.onnx", "--calib", folder / "calib.npz", "--eval", folder / "test.npz",
+                               "--metric", "si-sdr", "--target", "waveq", "-o", out, *options, timeout=300)
                 self.run_waveq("verify", out, timeout=120)
+                report = json.loads((out / "report.json").read_text())
+                self.assertEqual(report["float_islands"], [])
+                self.assertTrue(report["proof"]["overflow_free"])
                 measured = json.loads(subprocess.run(
-                    [sys.executable, support.SOURCE / "docs/measure_enhancement.py", folder / "model_gru.onnx", out, folder / "test.npz",
+                    [sys.executable, support.SOURCE / "tests/cli/enhancement.py", folder / "model_gru.onnx", out, folder / "test.npz",
                      support.BINARY], check=True, capture_output=True).stdout)
                 print(f"enhancement, {len(options)} options: {measured}")
                 self.assertGreater(measured["integer_db"], measured["float_db"] - 0.5)
+                # The program's metric and the script's are two implementations of one definition.
+                self.assertEqual(report["accuracy"]["metric"], "si-sdr")
+                for kind in ("float", "integer"):
+                    self.assertAlmostEqual(report["accuracy"][kind], measured[f"{kind}_db"], places=2)
 
 
 if __name__ == "__main__":
