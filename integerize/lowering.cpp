@@ -161,7 +161,17 @@ Quantity Lowering::accumulator(ValueId value) {
 }
 
 void Lowering::assign_precision() {
-  wide_ = values_of_16_bits(source_, options_.precision);
+  const auto takes_16 = [&](std::initializer_list<std::string_view> ops) {
+    return std::ranges::all_of(ops,
+                               [&](std::string_view op) { return width(op) == Width::bits16; });
+  };
+  std::set<ValueId> wide;
+  // Twins of the dialect keep its integers where it has any.
+  if (!options_.target.keeps_dialect && takes_16({"RequantShift", "Add", "Sub", "Conv", "MatMul"}))
+    wide = values_of_sums(source_);
+  if (target_runs("ReduceMax") && takes_16({"RequantShift", "ReduceMax", "Sub"}))
+    wide.merge(values_of_distances(source_));
+  wide_ = values_of_16_bits(source_, options_.precision, std::move(wide));
   if (width("RequantShift") == Width::bits16) return;
   for (ValueId id : wide_) {
     const NodeId producer = source_.value(id).producer;
@@ -410,6 +420,17 @@ Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scal
               "use fewer levels, or a wider calibration range");
 }
 
+namespace {
+
+/// A factor of one is spelled as the largest multiplier below the divisor, so that the node is not
+/// mistaken for one that may be dropped together with its clip (deeploy-dialect.md T24). No code
+/// changes; but multipliers of uint16 have 15 bits, and those codes change by up to 2^-15 of them.
+double nearly_one(const Interval& reach) {
+  return 1.0 - std::ldexp(1.0, reach.hi > 32767 ? -15 : -16);
+}
+
+}  // namespace
+
 std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
                                                        const std::vector<double>& scale,
                                                        const std::vector<double>& offset,
@@ -421,13 +442,10 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
   for (std::size_t c = 0; c < sets; ++c) {
     const double s = scale[scale.size() > 1 ? c : 0];
     double r = s / wanted.scale;
-    // A factor of one is spelled as the largest multiplier below the divisor: no code changes, and
-    // the node is not mistaken for one that may be dropped together with its clip
-    // (deeploy-dialect.md T24).
-    if (same_scale(std::abs(r), 1.0)) r = std::copysign(1.0 - std::ldexp(1.0, -16), r);
+    acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
+    if (same_scale(std::abs(r), 1.0)) r = std::copysign(nearly_one(acc_bounds.back()), r);
     ratio.push_back(r);
     if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
-    acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
   }
   const auto choice = choose_requant(ratio, bias, acc_bounds, options_.requant, &why);
   if (!choice) return std::nullopt;
@@ -440,7 +458,7 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantPara
   limits.free_scale = true;
   std::string why;
   double ratio = acc_scale / wanted.scale;
-  if (same_scale(ratio, 1.0)) ratio = 1.0 - std::ldexp(1.0, -16);
+  if (same_scale(ratio, 1.0)) ratio = nearly_one(bounds_.of(acc).hull());
   const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
   if (!choice)
     throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
@@ -529,6 +547,9 @@ void Lowering::lower(NodeId id) {
   const Node& node = source_.node(id);
   node_ = &node;
   const LoweringRule* rule = find_lowering(node.op);
+  const bool reads_guess =
+      std::ranges::any_of(node.inputs, [&](ValueId in) { return guessed_.contains(in); });
+  if (reads_guess) guessed_.insert(node.outputs.begin(), node.outputs.end());
   try {
     if (lower_chain(node)) return;
     if (!rule && needs_table(node))
@@ -541,7 +562,9 @@ void Lowering::lower(NodeId id) {
                               : "waveq does not know this operator");
     rule->apply(*this, node);
   } catch (const Refused& r) {
-    refusals_.push_back({node.origin.empty() ? node.name : node.origin, node.op, r.reason});
+    // What a division asks of its operands says nothing about one that is made up.
+    if (node.op != "Div" || !reads_guess)
+      refusals_.push_back({node.origin.empty() ? node.name : node.origin, node.op, r.reason});
     stand_in_for_outputs(node);
   } catch (Error& e) {
     if (!only_refusals_ || e.code() == ErrorCode::internal)
@@ -587,6 +610,7 @@ void Lowering::stand_in_for_outputs(const Node& node) {
     const ValueId id = out_.add_input(name_for(out, "_stand_in"), {quant.storage(), type.shape});
     out_.set_quant(id, quant);
     define(out, Activation{id, quant});
+    guessed_.insert(out);
   }
 }
 

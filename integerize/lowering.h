@@ -188,6 +188,8 @@ class Lowering {
   std::vector<Correspondence> correspondences_;
   std::vector<WeightOrigin> weight_origins_;
   std::vector<NotInteger> refusals_;
+  /// Values whose integer form is made up because a node in front was refused or did not work out.
+  std::set<ValueId> guessed_;
   const Node* node_ = nullptr;
   bool only_refusals_ = false;
 };

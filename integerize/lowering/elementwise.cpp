@@ -188,15 +188,17 @@ bool scale_features(Lowering& to, ValueId x, ValueId y, const std::vector<double
 /// Both operands as signed 8-bit at one scale, the integer operator, an accumulator of that scale.
 void add_activations(Lowering& to, const Node& node) {
   const ValueId a = node.inputs[0], b = node.inputs[1];
-  if (to.shape(a) != to.shape(b) && !to.options().target.broadcast)
-    to.refuse("operands of different shapes: the target's kernel does not broadcast");
+  const ValueId y = node.outputs.front();
   const Width width = to.width(node.op);
   const double scale = std::max(to.signed_scale(a, width), to.signed_scale(b, width));
   Quantity sum;
-  const Activation left = to.summand_at(a, scale, width), right = to.summand_at(b, scale, width);
-  sum.id = to.emit(node.op, to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
+  const Activation left =
+      repeated(to, to.summand_at(a, scale, width), to.shape(y), to.name_for(y, "_left"));
+  const Activation right =
+      repeated(to, to.summand_at(b, scale, width), to.shape(y), to.name_for(y, "_right"));
+  sum.id = to.emit(node.op, to.name_for(y, "_acc"), {left.id, right.id});
   sum.scale = {scale};
-  to.define(node.outputs.front(), std::move(sum));
+  to.define(y, std::move(sum));
 }
 
 /// One operand is the ReduceMax of the other.
@@ -272,10 +274,11 @@ void lower_mul(Lowering& to, const Node& node) {
     same.quant.is_signed = lowest(to.out().value(q.id).type.dtype) < 0;
     return to.define(y, same);
   }
-  if (to.shape(node.inputs[0]) != to.shape(node.inputs[1]) && !to.options().target.broadcast)
-    to.refuse("operands of different shapes: the target's kernel does not broadcast");
   const Width width = to.width("Mul");
-  const Activation a = to.factor(node.inputs[0], width), b = to.factor(node.inputs[1], width);
+  const Activation a = repeated(to, to.factor(node.inputs[0], width), to.shape(y),
+                                to.name_for(y, "_left")),
+                   b = repeated(to, to.factor(node.inputs[1], width), to.shape(y),
+                                to.name_for(y, "_right"));
   Quantity product;
   product.id = to.emit("Mul", to.name_for(y, "_acc"), {a.id, b.id});
   product.scale = {a.quant.scale * b.quant.scale};

@@ -39,6 +39,11 @@ void lower_split(Lowering& to, const Node& node);
 void lower_concat(Lowering& to, const Node& node);
 void lower_pad(Lowering& to, const Node& node);
 
+// broadcast.cpp
+/// x repeated along its axes of length 1 to `shape`, for targets whose kernels do not do it; x
+/// itself for those that do.
+Activation repeated(Lowering& to, const Activation& x, const Shape& shape, const std::string& name);
+
 // tables.cpp
 void lower_table(Lowering& to, ValueId x, ValueId y);
 

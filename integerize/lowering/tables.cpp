@@ -39,10 +39,6 @@ Tensor stored(const Shape& shape, const std::vector<std::int32_t>& codes,
   return cast(Tensor::from<std::int32_t>(shape, codes), quant.storage());
 }
 
-}  // namespace
-
-namespace {
-
 /// Where f changes: the part of x's range outside of which every entry is the one at the end.
 Range varying_part(Lowering& to, ValueId x, ValueId y, const QuantParams& quant) {
   const Range all = to.range(x, {to.options().activation_levels, Signedness::automatic});

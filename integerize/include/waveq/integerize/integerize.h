@@ -44,7 +44,7 @@ struct IntegerizeOptions {
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;
   std::string quantizer = "symmetric";
-  std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax
+  std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
   RequantLimits requant;
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.
