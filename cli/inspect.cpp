@@ -69,7 +69,11 @@ Facts facts_of(const Graph& original, const Graph& canonical, const Recipe& reci
   for (NodeId id : original.nodes()) {
     const Node& node = original.node(id);
     ++f.ops[node.op];
-    if (const OpDef* op = find_op(node.op); op && op->macs) f.macs += op->macs(original, node);
+    const OpDef* op = find_op(node.op);
+    const bool typed = std::ranges::all_of(node.outputs, [&](ValueId out) {
+      return !out.valid() || original.value(out).type.known();
+    });
+    if (op && op->macs && typed) f.macs += op->macs(original, node);
   }
   for (std::size_t i = 0; i < original.value_count(); ++i) {
     const Value& v = original.value({static_cast<std::int32_t>(i)});
@@ -136,9 +140,9 @@ int run(const CLI::App& app, const Common& common, const std::string& model) {
   std::vector<std::vector<std::string>> rows = {{"operator", "nodes", "integer form"}};
   for (const auto& [op, count] : f.ops) {
     const auto stays = f.refused_ops.find(op);
-    rows.push_back({op, fmt::format("{}", count),
-                    stays == f.refused_ops.end() ? "yes"
-                                                 : fmt::format("not for {}", stays->second)});
+    rows.push_back(
+        {op, fmt::format("{}", count),
+         stays == f.refused_ops.end() ? "yes" : fmt::format("not for {}", stays->second)});
   }
   print_table(rows);
   if (f.integer) {

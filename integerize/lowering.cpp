@@ -20,9 +20,6 @@ std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, nod
 constexpr std::int64_t kLevels16 = 65536;
 Width width_of(const QuantParams& q) { return q.n_levels > 256 ? Width::bits16 : Width::bits8; }
 
-// Two scales that differ by less than this are the same scale, reached on two ways through double
-// arithmetic.
-constexpr double kSameScale = 1e-9;
 // A scale this much coarser than the accumulator's leaves its requant a multiplier below the
 // divisor.
 constexpr double kAboveOne = 1.0 + 1.0 / 64;
@@ -30,8 +27,6 @@ constexpr double kAboveOne = 1.0 + 1.0 / 64;
 /// clip: the consumer's fused kernel clips where the storage of its operand says
 /// (deeploy-dialect.md T8).
 const double kHalf = 0.5 - std::ldexp(1.0, -18);
-
-bool same_scale(double a, double b) { return std::abs(a - b) <= kSameScale * std::max(a, b); }
 
 }  // namespace
 
@@ -407,72 +402,6 @@ Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, Quan
   return requant_vector(acc.id, acc.scale, acc.offset, wanted, scale_is_fixed, name);
 }
 
-Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale,
-                                    const std::vector<double>& offset, const QuantParams& wanted,
-                                    bool scale_is_fixed, const std::string& name) {
-  const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
-  if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
-    return requant_free(acc, scale.front(), wanted, name);
-  std::string why;
-  if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
-  throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
-              "no requant parameters are provably safe: " + why,
-              "use fewer levels, or a wider calibration range");
-}
-
-namespace {
-
-/// A factor of one is spelled as the largest multiplier below the divisor, so that the node is not
-/// mistaken for one that may be dropped together with its clip (deeploy-dialect.md T24). No code
-/// changes; but multipliers of uint16 have 15 bits, and those codes change by up to 2^-15 of them.
-double nearly_one(const Interval& reach) {
-  return 1.0 - std::ldexp(1.0, reach.hi > 32767 ? -15 : -16);
-}
-
-}  // namespace
-
-std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
-                                                       const std::vector<double>& scale,
-                                                       const std::vector<double>& offset,
-                                                       const QuantParams& wanted,
-                                                       const std::string& name, std::string& why) {
-  std::vector<double> ratio, bias;
-  std::vector<Interval> acc_bounds;
-  const std::size_t sets = std::max(scale.size(), offset.size());
-  for (std::size_t c = 0; c < sets; ++c) {
-    const double s = scale[scale.size() > 1 ? c : 0];
-    double r = s / wanted.scale;
-    acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
-    if (same_scale(std::abs(r), 1.0)) r = std::copysign(nearly_one(acc_bounds.back()), r);
-    ratio.push_back(r);
-    if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
-  }
-  const auto choice = choose_requant(ratio, bias, acc_bounds, options_.requant, &why);
-  if (!choice) return std::nullopt;
-  return emit_requant(acc, *choice, wanted, name);
-}
-
-Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,
-                                  const std::string& name) {
-  RequantLimits limits = options_.requant;
-  limits.free_scale = true;
-  std::string why;
-  double ratio = acc_scale / wanted.scale;
-  if (same_scale(ratio, 1.0)) ratio = nearly_one(bounds_.of(acc).hull());
-  const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
-  if (!choice)
-    throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
-                "no requant parameters are provably safe: " + why,
-                "use fewer levels, or a wider calibration range");
-  RequantChoice all;
-  all.mul = {choice->mul};
-  all.add = {0};
-  all.shift = choice->shift;
-  QuantParams quant = wanted;
-  quant.scale = choice->output_scale(acc_scale);
-  return emit_requant(acc, all, quant, name);
-}
-
 Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice,
                                   const QuantParams& quant, const std::string& name) {
   // Parameters of channel c sit at index c of axis 1: [C,1,...] against [1,C,...], [C] for a
@@ -550,6 +479,11 @@ void Lowering::lower(NodeId id) {
   const bool reads_guess =
       std::ranges::any_of(node.inputs, [&](ValueId in) { return guessed_.contains(in); });
   if (reads_guess) guessed_.insert(node.outputs.begin(), node.outputs.end());
+  const auto typed = [&](ValueId v) { return !v.valid() || source_.value(v).type.known(); };
+  const bool known = rule || (find_op(node.op) && !needs_table(node));
+  if (known &&
+      !(std::ranges::all_of(node.inputs, typed) && std::ranges::all_of(node.outputs, typed)))
+    return stand_in_for_outputs(node);  // behind an operator that is refused as unknown
   try {
     if (lower_chain(node)) return;
     if (!rule && needs_table(node))

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -59,6 +61,9 @@ struct Activation {
   ValueId id;
   QuantParams quant;
 };
+
+/// Whether two scales are one, reached on two ways through double arithmetic.
+inline bool same_scale(double a, double b) { return std::abs(a - b) <= 1e-9 * std::max(a, b); }
 
 /// Thrown by a rule where a node has no integer form; collected, never shown as is.
 struct Refused {
@@ -164,6 +169,9 @@ class Lowering {
                                                const std::vector<double>& offset,
                                                const QuantParams& wanted, const std::string& name,
                                                std::string& why);
+  std::optional<Activation> requant_centred(ValueId acc, const std::vector<double>& scale,
+                                            const std::vector<double>& offset,
+                                            const QuantParams& wanted, const std::string& name);
   void emit_linear(DeferredLinear& linear, const QuantizedWeights& weights);
   void emit_plain(DeferredLinear& linear);
   Activation emit_requant(ValueId acc, const RequantChoice& choice, const QuantParams& quant,

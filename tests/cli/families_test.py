@@ -8,7 +8,10 @@ import unittest
 import support
 from support import SHARED, need, need_binary
 
+import numpy as np
+
 import check_dialect
+import exporter_networks
 
 MODELS = SHARED / "models"
 
@@ -70,7 +73,8 @@ class Families(support.Case):
                 print(f"ASR, {target}: {accuracy}")
                 self.assertEqual(accuracy["metric"], "wer")
                 self.assertAlmostEqual(accuracy["float"], 0.1008, places=4)  # its README
-                self.assertLessEqual(accuracy["integer"], accuracy["float"] + 0.02)
+                # On Siracusa two features of each attention have 7 bits.
+                self.assertLessEqual(accuracy["integer"], accuracy["float"] + (0.02 if target == "deeploy-generic" else 0.03))
         # Without sequences of symbols there is no error rate.
         data = MODELS / "waveformer_kws_fsdd"
         result = support.waveq("quantize", data / "model.onnx", "--calib", data / "calib.npz", "--eval", data / "test.npz",
@@ -112,6 +116,26 @@ class Families(support.Case):
                 self.assertEqual(report["accuracy"]["metric"], "si-sdr")
                 for kind in ("float", "integer"):
                     self.assertAlmostEqual(report["accuracy"][kind], measured[f"{kind}_db"], places=2)
+
+
+class Exporters(support.Case):
+    def test_small_networks_as_other_exporters_write_them(self):
+        need_binary()
+        for write in exporter_networks.NETWORKS:
+            model = self.dir / f"{write.__name__}.onnx"
+            shape = write(model)
+            np.savez(self.dir / "calib.npz", x=np.random.default_rng(0).normal(size=[32, *shape[1:]]).astype(np.float32))
+            for target in ("deeploy-generic", "waveq", "onnx"):
+                with self.subTest(network=write.__name__, target=target):
+                    out = self.dir / "out"
+                    self.run_waveq("quantize", model, "--calib", self.dir / "calib.npz", "--target", target, "-o", out)
+                    self.run_waveq("verify", out)
+                    report = json.loads((out / "report.json").read_text())
+                    self.assertEqual(report["float_islands"], [])
+                    self.assertTrue(report["proof"]["overflow_free"])
+                    self.assertGreater(report["output_sqnr_db"], 20)
+                    if target == "deeploy-generic":
+                        self.assertEqual(check_dialect.check_folder(out), [])
 
 
 if __name__ == "__main__":

@@ -63,6 +63,18 @@ TEST_CASE("lowering: a sum far smaller than its operands can be added again") {
   CHECK(lower_and_compare(net.graph, samples).worst_steps < 2.5);
 }
 
+TEST_CASE("lowering: a clip around the middle of its range takes accumulators of any fineness") {
+  // HardSwish: x * Clip(x/6 + 1/2, 0, 1), one channel's accumulator 1000 times finer than another's.
+  FloatNet net;
+  const ValueId x = net.op("Conv", {net.input("x", {1, 2, 16}), net.floats({2, 2, 1}, {8, -5, 0.006F, 0.003F})});
+  const ValueId gate = net.op("Clip", {net.op("Add", {net.op("Mul", {x, net.floats({}, {1.0F / 6})}), net.floats({}, {0.5F})})},
+                              attributes({{"min", 0.0}, {"max", 1.0}}));
+  net.output(net.op("Mul", {x, gate})).output(gate);
+  const Lowered q = lower_and_compare(net);
+  CHECK(q.worst_steps < 2);
+  CHECK(prove(q.graph()).overflow_free());
+}
+
 TEST_CASE("lowering: operands that repeat along axes of length 1, by a product with ones or by the target's kernel") {
   // A gate for each channel, one for each position, each operand repeated, another rank.
   const std::vector<std::pair<Shape, Shape>> pairs = {

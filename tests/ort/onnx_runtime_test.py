@@ -10,6 +10,8 @@ from support import EXAMPLE, SHARED, need, need_binary  # noqa: E402
 
 import numpy as np  # noqa: E402
 
+import exporter_networks  # noqa: E402
+
 SAMPLES = 8
 TOLERANCE = 1e-4
 MODELS = SHARED / "models"
@@ -40,8 +42,19 @@ class OnnxRuntime(support.Case):
             with self.subTest(model=str(model)):
                 self.compare(model, x, next(iter(outputs.values())))
 
-    def compare(self, model, x, expected):
-        np.savez(self.dir / "x.npz", input=x)
+    def test_networks_of_other_exporters_mean_what_they_mean_there(self):
+        need_binary()
+        random = np.random.default_rng(1)
+        jobs = []
+        for write in exporter_networks.NETWORKS:
+            model = self.dir / f"{write.__name__}.onnx"
+            jobs.append((model, [random.normal(size=[SAMPLES, *write(model)[1:]]).astype(np.float32)]))
+        for (model, (x,)), outputs in zip(jobs, runtime.run_networks(jobs, self.dir)):
+            with self.subTest(model=model.name):
+                self.compare(model, x, next(iter(outputs.values())), "x")
+
+    def compare(self, model, x, expected, name="input"):
+        np.savez(self.dir / "x.npz", **{name: x})
         self.run_waveq("run", model, "--inputs", self.dir / "x.npz", "-o", self.dir / "y.npz")
         with np.load(self.dir / "y.npz") as arrays:
             got = arrays[arrays.files[0]]
