@@ -2,6 +2,7 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "cli.h"
 #include "waveq/export/target.h"
@@ -16,17 +17,63 @@ namespace {
 
 struct Facts {
   std::map<std::string, int> ops;
+  std::map<std::string, int> refused_ops;  ///< nodes of the model that stay float, by operator
   std::int64_t parameters = 0, parameter_bytes = 0, macs = 0, buffer_bytes = 0;
   std::vector<NotInteger> refused;
   bool integer = false;
 };
+
+/// Nodes of the model that stay float, by operator. A node of the canonical network may be made of
+/// several: all that its result is computed from in the model, back to tensors that the canonical
+/// network still has.
+std::map<std::string, int> count_refused(const Graph& original, const Graph& canonical,
+                                         const std::vector<NotInteger>& refused) {
+  std::set<std::string> kept;
+  for (ValueId in : canonical.inputs()) kept.insert(canonical.value(in).name);
+  std::set<std::pair<std::string, std::string>> named;
+  for (const NotInteger& r : refused) named.emplace(r.op, r.node);
+  std::map<std::string, NodeId> by_name;
+  for (NodeId id : original.nodes()) by_name.emplace(original.node(id).name, id);
+  std::vector<NodeId> open;
+  for (NodeId id : canonical.nodes()) {
+    const Node& node = canonical.node(id);
+    const std::string& from = node.origin.empty() ? node.name : node.origin;
+    const bool stays = named.contains({node.op, from});
+    if (const auto it = by_name.find(from); stays && it != by_name.end())
+      open.push_back(it->second);
+    for (ValueId out : node.outputs) {
+      if (!out.valid()) continue;
+      kept.insert(canonical.value(out).name);
+      const auto value = original.find_value(canonical.value(out).name);
+      if (stays && value && original.value(*value).producer.valid())
+        open.push_back(original.value(*value).producer);
+    }
+  }
+  std::set<NodeId> parts;
+  while (!open.empty()) {
+    const NodeId id = open.back();
+    open.pop_back();
+    if (!parts.insert(id).second) continue;
+    for (ValueId in : original.node(id).inputs)
+      if (in.valid() && original.value(in).producer.valid() &&
+          !kept.contains(original.value(in).name))
+        open.push_back(original.value(in).producer);
+  }
+  std::map<std::string, int> counts;
+  for (NodeId id : parts) ++counts[original.node(id).op];
+  return counts;
+}
 
 Facts facts_of(const Graph& original, const Graph& canonical, const Recipe& recipe) {
   Facts f;
   for (NodeId id : original.nodes()) {
     const Node& node = original.node(id);
     ++f.ops[node.op];
-    if (const OpDef* op = find_op(node.op); op && op->macs) f.macs += op->macs(original, node);
+    const OpDef* op = find_op(node.op);
+    const bool typed = std::ranges::all_of(node.outputs, [&](ValueId out) {
+      return !out.valid() || original.value(out).type.known();
+    });
+    if (op && op->macs && typed) f.macs += op->macs(original, node);
   }
   for (std::size_t i = 0; i < original.value_count(); ++i) {
     const Value& v = original.value({static_cast<std::int32_t>(i)});
@@ -40,6 +87,7 @@ Facts facts_of(const Graph& original, const Graph& canonical, const Recipe& reci
   options.target = find_target(recipe.target).abilities();
   options.precision = recipe.precision;
   if (!f.integer) f.refused = explain_refusals(canonical, options);
+  f.refused_ops = count_refused(original, canonical, f.refused);
   try {
     f.buffer_bytes = static_cast<std::int64_t>(Plan(canonical).buffer_bytes());
   } catch (const Error&) {
@@ -59,6 +107,7 @@ nlohmann::ordered_json to_json(const Graph& g, const Facts& f) {
   j["parameters"] = f.parameters;
   j["macs"] = f.macs;
   j["buffer_bytes"] = f.buffer_bytes;
+  j["float_ops"] = f.refused_ops;
   j["integer_network"] = f.integer;
   j["not_integer"] = nlohmann::ordered_json::array();
   for (const NotInteger& r : f.refused)
@@ -89,11 +138,12 @@ int run(const CLI::App& app, const Common& common, const std::string& model) {
       original.nodes().size(), canonical.nodes().size(), f.parameters,
       bytes_text(f.parameter_bytes), static_cast<double>(f.macs) / 1e6, bytes_text(f.buffer_bytes));
   std::vector<std::vector<std::string>> rows = {{"operator", "nodes", "integer form"}};
-  std::map<std::string, int> refused;
-  for (const NotInteger& r : f.refused) ++refused[r.op];
-  for (const auto& [op, count] : f.ops)
-    rows.push_back({op, fmt::format("{}", count),
-                    refused.contains(op) ? fmt::format("not for {}", refused[op]) : "yes"});
+  for (const auto& [op, count] : f.ops) {
+    const auto stays = f.refused_ops.find(op);
+    rows.push_back(
+        {op, fmt::format("{}", count),
+         stays == f.refused_ops.end() ? "yes" : fmt::format("not for {}", stays->second)});
+  }
   print_table(rows);
   if (f.integer) {
     fmt::print(

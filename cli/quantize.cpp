@@ -13,7 +13,7 @@ namespace {
 
 struct Options {
   Common common;
-  std::string model, calib, eval, table, out;
+  std::string model, calib, eval, table, out, metric;
   double min_sqnr = 0, min_agreement = 0, max_drop = 0;
   bool profile = false;
 };
@@ -42,6 +42,13 @@ void print_summary(const QuantizeResult& r, const std::string& model, const std:
   if (a.float_top1) {
     rows.push_back({"top-1 float", percent(a.float_top1)});
     rows.push_back({"top-1 integer", percent(a.integer_top1)});
+  }
+  if (a.float_score) {
+    const auto figure = [&](double v) {
+      return in_decibel(a.metric) ? fmt::format("{:.2f} dB", v) : percent(v);
+    };
+    rows.push_back({a.metric + " float", figure(*a.float_score)});
+    rows.push_back({a.metric + " integer", figure(*a.integer_score)});
   }
   rows.push_back({"agreement", percent(a.agreement)});
   rows.push_back({"output SQNR",
@@ -80,11 +87,17 @@ std::vector<std::string> missed_gates(const QuantizeResult& r) {
   if (a.agreement < r.recipe.min_agreement)
     missed.push_back(
         fmt::format("agreement {:.4f} is below {:.4f}", a.agreement, r.recipe.min_agreement));
-  if (r.recipe.max_top1_drop > 0 && a.float_top1 &&
-      100 * (*a.float_top1 - *a.integer_top1) > r.recipe.max_top1_drop)
-    missed.push_back(fmt::format("top-1 falls by {:.2f} points, {:.2f} are allowed",
-                                 100 * (*a.float_top1 - *a.integer_top1), r.recipe.max_top1_drop));
-  if (r.recipe.max_top1_drop > 0 && !a.float_top1)
+  std::optional<double> fall;
+  if (a.float_top1) fall = 100 * (*a.float_top1 - *a.integer_top1);
+  if (a.float_score)
+    fall = (*a.float_score - *a.integer_score) * (in_decibel(a.metric) ? 1 : 100) *
+           (higher_is_better(a.metric) ? 1 : -1);
+  if (r.recipe.max_top1_drop > 0 && fall && *fall > r.recipe.max_top1_drop)
+    missed.push_back(fmt::format("{} {} by {:.2f} {}, {:.2f} are allowed",
+                                 a.float_top1 ? "top-1" : a.metric,
+                                 higher_is_better(a.metric) ? "falls" : "rises", *fall,
+                                 in_decibel(a.metric) ? "dB" : "points", r.recipe.max_top1_drop));
+  if (r.recipe.max_top1_drop > 0 && !fall)
     missed.push_back("max_top1_drop asks for labels, and the evaluation data have none");
   return missed;
 }
@@ -100,6 +113,7 @@ int run(const CLI::App& app, const Options& o) {
   if (app.count("--min-sqnr")) job.recipe.min_sqnr_db = o.min_sqnr;
   if (app.count("--min-agreement")) job.recipe.min_agreement = o.min_agreement;
   if (app.count("--max-top1-drop")) job.recipe.max_top1_drop = o.max_drop;
+  if (app.count("--metric")) job.recipe.metric = o.metric;
   job.threads = o.common.thread_count();
   job.progress = progress_line();
   check_output_dir(o.out);
@@ -127,6 +141,11 @@ Action add_quantize(CLI::App& app) {
       ->type_name("NPZ");
   app.add_option("--eval", o->eval, "evaluation samples, with `labels` for top-1")
       ->type_name("NPZ");
+  app.add_option("--metric", o->metric,
+                 "top1 (default); cer, wer: error rate of greedy CTC decoding, with `labels` or "
+                 "`digits` [N,L] padded with -1; si-sdr: improvement of noisy audio in dB, with "
+                 "`clean` [N,L]")
+      ->type_name("NAME");
   app.add_option("-o,--output", o->out, "folder to write; replaced as a whole if waveq wrote it")
       ->required()
       ->type_name("DIR");

@@ -136,6 +136,8 @@ Json tensor_json(const Graph& graph, ValueId id) {
               {"hi", q.hi()}};
 }
 
+Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+
 }  // namespace
 
 std::string report_json(const QuantizeResult& result, const TargetProfile& target,
@@ -147,8 +149,8 @@ std::string report_json(const QuantizeResult& result, const TargetProfile& targe
   j["target"] = target.name;
   j["version"] = kVersion;
   j["accuracy"] = {{"metric", a.metric},
-                   {"float", a.float_top1 ? Json(*a.float_top1) : Json(nullptr)},
-                   {"integer", a.integer_top1 ? Json(*a.integer_top1) : Json(nullptr)},
+                   {"float", or_null(a.float_score ? a.float_score : a.float_top1)},
+                   {"integer", or_null(a.integer_score ? a.integer_score : a.integer_top1)},
                    {"agreement", a.agreement},
                    {"samples", a.samples},
                    {"data", result.evaluated_on_calibration_data ? "calibration" : "evaluation"}};

@@ -74,13 +74,7 @@ void fold(const Graph& graph, const Node& node, Known& known) {
           std::make_unique<Tensor>(std::move(results[i]));
 }
 
-}  // namespace
-
-std::vector<TensorType> infer_node(const Graph& graph, const Node& node) {
-  return infer_with(graph, node, nullptr);
-}
-
-void infer_types(Graph& graph, const InferOptions& options) {
+Known infer_all(Graph& graph, const InferOptions& options) {
   Known known(graph.value_count());
   for (NodeId id : graph.topological_order()) {
     const Node& node = graph.node(id);
@@ -97,6 +91,22 @@ void infer_types(Graph& graph, const InferOptions& options) {
       if (node.outputs[i].valid()) graph.set_type(node.outputs[i], types[i]);
     fold(graph, node, known);
   }
+  return known;
+}
+
+}  // namespace
+
+std::vector<TensorType> infer_node(const Graph& graph, const Node& node) {
+  return infer_with(graph, node, nullptr);
+}
+
+void infer_types(Graph& graph, const InferOptions& options) { infer_all(graph, options); }
+
+std::optional<Tensor> known_content(Graph& graph, ValueId value) {
+  const Known known = infer_all(graph, {});
+  if (graph.is_constant(value)) return graph.constant(value);
+  const auto& content = known[static_cast<std::size_t>(value.index)];
+  return content ? std::optional(*content) : std::nullopt;
 }
 
 }  // namespace waveq

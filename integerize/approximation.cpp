@@ -74,6 +74,13 @@ ISoftmax quantlib_isoftmax(double scale) {
           static_cast<std::int32_t>(std::nearbyint(1.0 / scale)), 256};
 }
 
+std::vector<std::int32_t> exponential_table(double scale) {
+  std::vector<std::int32_t> table;
+  for (int d = 0; d < 256; ++d)
+    table.push_back(static_cast<std::int32_t>(round_half_up(65535.0 * std::exp(-scale * d))));
+  return table;
+}
+
 namespace {
 constexpr double kErfSquare = 0.2888, kErfEnd = 1.769;
 }  // namespace

@@ -29,6 +29,16 @@ std::size_t argmax(const Tensor& t) {
   return visit_integer(t.dtype(), [&](auto e) { return argmax(t.as<decltype(e)>()); });
 }
 
+/// In the shape of the float output, which a target's form may have given ones.
+Tensor dequantized(const Graph& network, const Tensor& codes, const Shape& shape) {
+  const QuantParams q = network.value(network.outputs().front()).quant.value_or(QuantParams{});
+  Tensor out(DType::f32, shape);
+  std::ranges::transform(to_double(codes), out.as<float>().begin(), [&](double code) {
+    return static_cast<float>(q.scale * (code - static_cast<double>(q.zero_point)));
+  });
+  return out;
+}
+
 }  // namespace
 
 SampleScore score_sample(const Graph& candidate, const std::vector<Tensor>& real,
@@ -115,7 +125,7 @@ std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tenso
 }
 
 Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
-                  unsigned threads, const Progress& progress) {
+                  unsigned threads, const Progress& progress, const Metric* metric) {
   data.rewind();
   const auto float_plan = std::make_shared<const Plan>(float_graph);
   const auto integer_plan = std::make_shared<const Plan>(integer_graph);
@@ -134,7 +144,12 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
         }
         const std::vector<Tensor> y = real.run(sample.inputs);
         const std::vector<Tensor> q = integer.run(network_inputs(integer_graph, sample.inputs));
-        const SampleScore result = score_sample(integer_graph, y, q, sample.label);
+        SampleScore result = score_sample(integer_graph, y, q, sample.label);
+        if (metric) {
+          result.score = metric->judge(sample.index, y.front(),
+                                       dequantized(integer_graph, q.front(), y.front().shape()));
+          result.agrees = result.score.agrees.value_or(result.agrees);
+        }
         const std::lock_guard lock(turn);
         if (sample.index >= results.size()) results.resize(sample.index + 1);
         results[sample.index] = result;
@@ -150,7 +165,17 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
   work();
   for (std::thread& t : pool) t.join();
   if (failure) std::rethrow_exception(failure);
-  return summarize(results, data.has_labels());
+  Accuracy accuracy = summarize(results, data.has_labels());
+  if (!metric) return accuracy;
+  double float_sum = 0, integer_sum = 0, weight = 0;
+  for (const SampleScore& r : results) {
+    float_sum += r.score.real;
+    integer_sum += r.score.integer;
+    weight += r.score.weight;
+  }
+  accuracy.float_score = float_sum / std::max(weight, 1.0);
+  accuracy.integer_score = integer_sum / std::max(weight, 1.0);
+  return accuracy;
 }
 
 std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,

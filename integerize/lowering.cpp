@@ -20,9 +20,6 @@ std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, nod
 constexpr std::int64_t kLevels16 = 65536;
 Width width_of(const QuantParams& q) { return q.n_levels > 256 ? Width::bits16 : Width::bits8; }
 
-// Two scales that differ by less than this are the same scale, reached on two ways through double
-// arithmetic.
-constexpr double kSameScale = 1e-9;
 // A scale this much coarser than the accumulator's leaves its requant a multiplier below the
 // divisor.
 constexpr double kAboveOne = 1.0 + 1.0 / 64;
@@ -30,8 +27,6 @@ constexpr double kAboveOne = 1.0 + 1.0 / 64;
 /// clip: the consumer's fused kernel clips where the storage of its operand says
 /// (deeploy-dialect.md T8).
 const double kHalf = 0.5 - std::ldexp(1.0, -18);
-
-bool same_scale(double a, double b) { return std::abs(a - b) <= kSameScale * std::max(a, b); }
 
 }  // namespace
 
@@ -161,7 +156,17 @@ Quantity Lowering::accumulator(ValueId value) {
 }
 
 void Lowering::assign_precision() {
-  wide_ = values_of_16_bits(source_, options_.precision);
+  const auto takes_16 = [&](std::initializer_list<std::string_view> ops) {
+    return std::ranges::all_of(ops,
+                               [&](std::string_view op) { return width(op) == Width::bits16; });
+  };
+  std::set<ValueId> wide;
+  // Twins of the dialect keep its integers where it has any.
+  if (!options_.target.keeps_dialect && takes_16({"RequantShift", "Add", "Sub", "Conv", "MatMul"}))
+    wide = values_of_sums(source_);
+  if (target_runs("ReduceMax") && takes_16({"RequantShift", "ReduceMax", "Sub"}))
+    wide.merge(values_of_distances(source_));
+  wide_ = values_of_16_bits(source_, options_.precision, std::move(wide));
   weight_levels_of_ = weight_levels_by_rule(source_, options_.weight_levels_of);
   if (width("RequantShift") == Width::bits16) return;
   for (ValueId id : wide_) {
@@ -210,6 +215,20 @@ Activation Lowering::activation(ValueId value, Width reader) {
   r.hi = std::max(r.hi, r.lo);
   const Activation a = requantize(value, q, quantizer_(r, on_grid(value, r, own)), false);
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
+  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  return a;
+}
+
+Activation Lowering::activation_within(ValueId value, const Range& part) {
+  const Quantity& q = quantity(value);
+  const bool has_codes = q.id.valid() && size_of(out_.value(q.id).type.dtype) == 1;
+  if (has_codes || q.relu) return activation(value);
+  const QuantSpec own = spec(Signedness::automatic, Width::bits8);
+  const Range all = range(value, own);
+  const Range r{std::max(all.lo, part.lo), std::min(all.hi, part.hi)};
+  // A requant of its own for less than a tenth of the range is not worth it.
+  if (!(r.lo < r.hi) || r.hi - r.lo > 0.9 * (all.hi - all.lo)) return activation(value);
+  const Activation a = requantize(value, q, quantizer_(r, own), false);
   correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
   return a;
 }
@@ -389,64 +408,6 @@ Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, Quan
   return requant_vector(acc.id, acc.scale, acc.offset, wanted, scale_is_fixed, name);
 }
 
-Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale,
-                                    const std::vector<double>& offset, const QuantParams& wanted,
-                                    bool scale_is_fixed, const std::string& name) {
-  const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
-  if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
-    return requant_free(acc, scale.front(), wanted, name);
-  std::string why;
-  if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
-  throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
-              "no requant parameters are provably safe: " + why,
-              "use fewer levels, or a wider calibration range");
-}
-
-std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
-                                                       const std::vector<double>& scale,
-                                                       const std::vector<double>& offset,
-                                                       const QuantParams& wanted,
-                                                       const std::string& name, std::string& why) {
-  std::vector<double> ratio, bias;
-  std::vector<Interval> acc_bounds;
-  const std::size_t sets = std::max(scale.size(), offset.size());
-  for (std::size_t c = 0; c < sets; ++c) {
-    const double s = scale[scale.size() > 1 ? c : 0];
-    double r = s / wanted.scale;
-    // A factor of one is spelled as the largest multiplier below the divisor: no code changes, and
-    // the node is not mistaken for one that may be dropped together with its clip
-    // (deeploy-dialect.md T24).
-    if (same_scale(std::abs(r), 1.0)) r = std::copysign(1.0 - std::ldexp(1.0, -16), r);
-    ratio.push_back(r);
-    if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
-    acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
-  }
-  const auto choice = choose_requant(ratio, bias, acc_bounds, options_.requant, &why);
-  if (!choice) return std::nullopt;
-  return emit_requant(acc, *choice, wanted, name);
-}
-
-Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,
-                                  const std::string& name) {
-  RequantLimits limits = options_.requant;
-  limits.free_scale = true;
-  std::string why;
-  double ratio = acc_scale / wanted.scale;
-  if (same_scale(ratio, 1.0)) ratio = 1.0 - std::ldexp(1.0, -16);
-  const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
-  if (!choice)
-    throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
-                "no requant parameters are provably safe: " + why,
-                "use fewer levels, or a wider calibration range");
-  RequantChoice all;
-  all.mul = {choice->mul};
-  all.add = {0};
-  all.shift = choice->shift;
-  QuantParams quant = wanted;
-  quant.scale = choice->output_scale(acc_scale);
-  return emit_requant(acc, all, quant, name);
-}
-
 Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice,
                                   const QuantParams& quant, const std::string& name) {
   // Parameters of channel c sit at index c of axis 1: [C,1,...] against [1,C,...], [C] for a
@@ -521,6 +482,14 @@ void Lowering::lower(NodeId id) {
   const Node& node = source_.node(id);
   node_ = &node;
   const LoweringRule* rule = find_lowering(node.op);
+  const bool reads_guess =
+      std::ranges::any_of(node.inputs, [&](ValueId in) { return guessed_.contains(in); });
+  if (reads_guess) guessed_.insert(node.outputs.begin(), node.outputs.end());
+  const auto typed = [&](ValueId v) { return !v.valid() || source_.value(v).type.known(); };
+  const bool known = rule || (find_op(node.op) && !needs_table(node));
+  if (known &&
+      !(std::ranges::all_of(node.inputs, typed) && std::ranges::all_of(node.outputs, typed)))
+    return stand_in_for_outputs(node);  // behind an operator that is refused as unknown
   try {
     if (lower_chain(node)) return;
     if (!rule && needs_table(node))
@@ -533,7 +502,9 @@ void Lowering::lower(NodeId id) {
                               : "waveq does not know this operator");
     rule->apply(*this, node);
   } catch (const Refused& r) {
-    refusals_.push_back({node.origin.empty() ? node.name : node.origin, node.op, r.reason});
+    // What a division asks of its operands says nothing about one that is made up.
+    if (node.op != "Div" || !reads_guess)
+      refusals_.push_back({node.origin.empty() ? node.name : node.origin, node.op, r.reason});
     stand_in_for_outputs(node);
   } catch (Error& e) {
     if (!only_refusals_ || e.code() == ErrorCode::internal)
@@ -579,6 +550,7 @@ void Lowering::stand_in_for_outputs(const Node& node) {
     const ValueId id = out_.add_input(name_for(out, "_stand_in"), {quant.storage(), type.shape});
     out_.set_quant(id, quant);
     define(out, Activation{id, quant});
+    guessed_.insert(out);
   }
 }
 

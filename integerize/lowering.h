@@ -1,5 +1,7 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -61,6 +63,9 @@ struct Activation {
   QuantParams quant;
 };
 
+/// Whether two scales are one, reached on two ways through double arithmetic.
+inline bool same_scale(double a, double b) { return std::abs(a - b) <= 1e-9 * std::max(a, b); }
+
 /// Thrown by a rule where a node has no integer form; collected, never shown as is.
 struct Refused {
   std::string reason;
@@ -95,6 +100,8 @@ class Lowering {
   /// for; signed, where the target's product or sum that it goes into takes nothing else. A value
   /// that is given 16 bits has an 8-bit copy too, for operators that read no more.
   Activation activation(ValueId value, Width width = Width::bits8);
+  /// 8-bit tensor for a reader to which only numbers within `part` make a difference.
+  Activation activation_within(ValueId value, const Range& part);
   Activation signed_activation(ValueId value, double least_scale = 0, Width width = Width::bits8);
   /// Signed tensor at exactly this scale. The scale must not be finer than an activation it comes
   /// from.
@@ -165,6 +172,9 @@ class Lowering {
                                                const std::vector<double>& offset,
                                                const QuantParams& wanted, const std::string& name,
                                                std::string& why);
+  std::optional<Activation> requant_centred(ValueId acc, const std::vector<double>& scale,
+                                            const std::vector<double>& offset,
+                                            const QuantParams& wanted, const std::string& name);
   void emit_linear(DeferredLinear& linear, const QuantizedWeights& weights);
   void emit_plain(DeferredLinear& linear);
   Activation emit_requant(ValueId acc, const RequantChoice& choice, const QuantParams& quant,
@@ -190,6 +200,8 @@ class Lowering {
   std::vector<Correspondence> correspondences_;
   std::vector<WeightOrigin> weight_origins_;
   std::vector<NotInteger> refusals_;
+  /// Values whose integer form is made up because a node in front was refused or did not work out.
+  std::set<ValueId> guessed_;
   const Node* node_ = nullptr;
   bool only_refusals_ = false;
 };

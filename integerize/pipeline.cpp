@@ -201,8 +201,20 @@ const std::vector<PassInfo>& pipeline_passes() {
 
 Graph read_model(const ModelData& model, const ReadOptions& options) {
   if (model.graph) return *model.graph;
-  if (model.bytes.empty()) return read_onnx(model.path, options);
-  return read_onnx(std::as_bytes(std::span(model.bytes)), model.path.string(), {}, options);
+  Graph graph = model.bytes.empty() ? read_onnx(model.path, options)
+                                    : read_onnx(std::as_bytes(std::span(model.bytes)),
+                                                model.path.string(), {}, options);
+  const auto training = std::ranges::count_if(graph.nodes(), [&](NodeId id) {
+    const Node& node = graph.node(id);
+    return node.op == "BatchNormalization" &&
+           (node.outputs.size() > 1 || node.attrs.get_int("training_mode", 0) != 0);
+  });
+  if (training > 0)
+    spdlog::warn(
+        "{}: {} BatchNormalization nodes are in training mode; as everywhere outside of "
+        "training, their stored statistics are used",
+        model.path.string(), training);
+  return graph;
 }
 
 Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport* report,
@@ -309,9 +321,17 @@ QuantizeResult quantize(const QuantizeJob& job) {
   // Unusable data too.
   const std::unique_ptr<SampleSource> calibration_data = job.calibration_data.open(graph);
   std::unique_ptr<SampleSource> evaluation;
-  if (job.evaluation_data) {
+  std::unique_ptr<Metric> metric;
+  if (job.recipe.metric != "top1") {
+    if (!job.evaluation_data || !job.evaluation_data->file())
+      throw Error(ErrorCode::invalid_argument, "metric",
+                  fmt::format("'{}' needs an evaluation file", job.recipe.metric), "pass --eval");
+    metric = make_metric(job.recipe.metric, *job.evaluation_data->file(), graph);
+    evaluation = metric->inputs();
+  }
+  if (job.evaluation_data && !evaluation) {
     const Shape& logits = graph.value(graph.outputs().front()).type.shape;
-    DatasetOptions labels{.labels = true, .classes = {}};
+    DatasetOptions labels{.labels = !metric, .classes = {}};
     if (logits.size() == 2) labels.classes = logits[1];
     evaluation = job.evaluation_data->open(graph, labels);
   }
@@ -327,8 +347,10 @@ QuantizeResult quantize(const QuantizeJob& job) {
   result.evaluated_on_calibration_data = !evaluation;
   result.accuracy = timed("evaluate", [&] {
     return evaluate(fake.reference ? *fake.reference : graph, result.network.graph,
-                    evaluation ? *evaluation : *calibration_data, job.threads, job.progress);
+                    evaluation ? *evaluation : *calibration_data, job.threads, job.progress,
+                    metric.get());
   });
+  if (metric) result.accuracy.metric = job.recipe.metric;
   result.tensors = timed("measure", [&] {
     return tensor_quality(graph, result.network, *calibration_data, kQualitySamples, job.progress);
   });

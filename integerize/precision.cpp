@@ -2,12 +2,75 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 #include <tuple>
 
 #include "name_pattern.h"
 
 namespace waveq {
+
+namespace {
+
+/// Weights of one output of a linear node with constant weights, at most: 16 bits times 8 then
+/// leave an accumulator of 30, and its requant a multiplier that is not zero.
+constexpr std::int64_t kMaxFanIn = 128;
+
+bool is_sum(const Graph& graph, const Node& node) {
+  return (node.op == "Add" || node.op == "Sub") &&
+         std::ranges::none_of(node.inputs, [&](ValueId in) { return graph.is_constant(in); });
+}
+
+std::int64_t fan_in(const Graph& graph, const Node& node) {
+  if (node.inputs.size() < 2 || !graph.is_constant(node.inputs[1])) return kMaxFanIn + 1;
+  const Shape& w = graph.value(node.inputs[1]).type.shape;
+  if (w.size() < 2 || w[0] == 0) return kMaxFanIn + 1;
+  return node.op == "Conv" || node.attrs.get_int("transB", 0) != 0 ? element_count(w) / w[0]
+                                                                   : w[w.size() - 2];
+}
+
+bool gains_by_16_bits(const Graph& graph, const Node& reader) {
+  if (reader.op == "Conv" || reader.op == "Gemm" || reader.op == "MatMul")
+    return fan_in(graph, reader) <= kMaxFanIn;
+  return is_sum(graph, reader) || reader.op == "LayerNormalization";
+}
+
+/// x and most of most - x or x - most, most = ReduceMax(x), where nothing else reads them.
+void add_distance(const Graph& graph, const Node& sub, std::set<ValueId>& found) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    const ValueId x = sub.inputs[i], most = sub.inputs[1 - i];
+    const NodeId producer = graph.value(most).producer;
+    if (!producer.valid() || graph.node(producer).op != "ReduceMax" ||
+        graph.node(producer).inputs.front() != x)
+      continue;
+    if (graph.use_count(x) == 2 && graph.use_count(most) == 1) found.insert({x, most});
+  }
+}
+
+}  // namespace
+
+std::set<ValueId> values_of_distances(const Graph& graph) {
+  std::set<ValueId> found;
+  for (const NodeId id : graph.nodes())
+    if (graph.node(id).op == "Sub") add_distance(graph, graph.node(id), found);
+  return found;
+}
+
+std::set<ValueId> values_of_sums(const Graph& graph) {
+  std::set<ValueId> found;
+  for (const NodeId id : graph.nodes()) {
+    const Node& node = graph.node(id);
+    if (!is_sum(graph, node)) continue;
+    for (const ValueId in : node.inputs)
+      if (graph.value(in).producer.valid() && graph.use_count(in) == 1) found.insert(in);
+    const ValueId y = node.outputs.front();
+    if (!graph.is_output(y) && std::ranges::all_of(graph.value(y).uses, [&](NodeId user) {
+          return gains_by_16_bits(graph, graph.node(user));
+        }))
+      found.insert(y);
+  }
+  return found;
+}
 
 namespace {
 
@@ -42,11 +105,14 @@ std::map<ValueId, std::int64_t> by_closest_rule(const Graph& graph, const Rules&
 
 }  // namespace
 
-std::set<ValueId> values_of_16_bits(const Graph& graph, const Rules& rules) {
+std::set<ValueId> values_of_16_bits(const Graph& graph, const Rules& rules,
+                                    std::set<ValueId> wide) {
   const auto computed = [](const Value& v) { return v.producer.valid() || !v.uses.empty(); };
-  std::set<ValueId> wide;
   for (const auto& [id, bits] : by_closest_rule(graph, rules, computed, "precision", "node"))
-    if (bits == 16) wide.insert(id);
+    if (bits == 16)
+      wide.insert(id);
+    else
+      wide.erase(id);
   return wide;
 }
 

@@ -10,9 +10,21 @@
 namespace waveq {
 
 /// The values that these rules (IntegerizeOptions::precision) give 16 bits. Rules name nodes as
-/// `closeness` has it. \throws Error{invalid_argument} for a rule that matches nothing, naming it.
+/// `closeness` has it. What no rule matches has 16 bits where it is in `otherwise`.
+/// \throws Error{invalid_argument} for a rule that matches nothing, naming it.
 std::set<ValueId> values_of_16_bits(const Graph& graph,
-                                    const std::map<std::string, std::int64_t>& rules);
+                                    const std::map<std::string, std::int64_t>& rules,
+                                    std::set<ValueId> otherwise = {});
+
+/// What a target with 16-bit sums gives 16 bits by itself: the terms of sums of two activations
+/// that nothing else reads, whose requants are there for the common scale alone, and the sums
+/// (residual streams) that nothing reads but sums, normalizations and linear nodes whose
+/// accumulators have the bits to spare.
+std::set<ValueId> values_of_sums(const Graph& graph);
+
+/// x and its maximum where the distance between them is all that is read: the argument of an
+/// exponential. Source: integer-approximations.md 10.6.
+std::set<ValueId> values_of_distances(const Graph& graph);
 
 /// What these rules (IntegerizeOptions::weight_levels_of) say of nodes with constant weights, by
 /// what they make. \throws as above.

@@ -141,14 +141,18 @@ const std::vector<Field>& fields() {
       boolean("quantization", "equalize", &Recipe::equalize,
               "features of linear attentions share a scale after factors that cancel"),
       text("operators", "softmax", &Recipe::softmax,
-           "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), itamax"),
+           "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), itamax, "
+           "lut (table of exponentials, where the target has Table)"),
       integer("requant", "requant_bits", &Recipe::requant_bits,
               "width of x*mul + add on the target"),
       integer("requant", "max_shift", &Recipe::max_shift,
               "largest shift; each node takes the largest that is proven safe"),
+      text("evaluation", "metric", &Recipe::metric,
+           "top1; cer, wer: greedy CTC against rows of symbols; si-sdr: enhanced speech"),
       real("gates", "min_sqnr_db", &Recipe::min_sqnr_db, "0: no gate"),
       real("gates", "min_agreement", &Recipe::min_agreement, "0: no gate"),
-      real("gates", "max_top1_drop", &Recipe::max_top1_drop, "in points; 0: no gate"),
+      real("gates", "max_top1_drop", &Recipe::max_top1_drop,
+           "of the metric: in points, of si-sdr in dB; 0: no gate"),
   };
   return table;
 }
@@ -252,7 +256,8 @@ void check_recipe(const Recipe& r) {
   within("min_agreement", r.min_agreement, 0, 1);
   within("max_top1_drop", r.max_top1_drop, 0, 100);
   within("min_sqnr_db", r.min_sqnr_db, 0, 1000);
-  one_of("softmax", r.softmax, {"ibert", "quantlib", "itamax"});
+  one_of("metric", r.metric, {"top1", "cer", "wer", "si-sdr"});
+  one_of("softmax", r.softmax, {"ibert", "quantlib", "itamax", "lut"});
   for (const auto& [pattern, bits] : r.precision)
     if (bits != 8 && bits != 16)
       throw Error(ErrorCode::invalid_argument, "recipe",

@@ -227,8 +227,8 @@ py::dict accuracy_dict(const Result& r) {
   const Accuracy& a = r.found.accuracy;
   py::dict out;
   out["metric"] = a.metric;
-  out["float"] = a.float_top1;
-  out["integer"] = a.integer_top1;
+  out["float"] = a.float_score ? a.float_score : a.float_top1;
+  out["integer"] = a.integer_score ? a.integer_score : a.integer_top1;
   out["agreement"] = a.agreement;
   out["samples"] = a.samples;
   out["output_sqnr_db"] = a.output_sqnr_db;

@@ -185,11 +185,12 @@ TargetProfile onnx_standard() {
   for (const standard::StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
   p.keeps_dialect = true;
-  p.int16_operators = {"Add", "Concat",       "Flatten",   "MatMul", "Mul",
-                       "Pad", "RequantShift", "Reshape",   "Slice",  "Squeeze",
-                       "Sub", "Transpose",    "Unsqueeze", "iGRU",   "iLSTM"};
+  p.int16_operators = {"Add",       "Concat",    "Flatten",      "MatMul", "Mul",     "Pad",
+                       "ReduceMax", "Reshape",   "RequantShift", "Slice",  "Squeeze", "Sub",
+                       "Transpose", "Unsqueeze", "iGRU",         "iLSTM"};
   p.general_conv = true;
   p.requant_per_channel = true;
+  p.broadcast = true;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;

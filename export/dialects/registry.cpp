@@ -21,6 +21,7 @@ TargetAbilities TargetProfile::abilities() const {
   a.general_conv = general_conv;
   a.requant_per_channel = requant_per_channel;
   a.max_add_per_mul = max_add_per_mul;
+  a.broadcast = broadcast;
   for (const TargetOperator& op : operators) a.operators.insert(op.op);
   a.int16.insert(int16_operators.begin(), int16_operators.end());
   return a;

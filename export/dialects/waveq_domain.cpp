@@ -15,7 +15,7 @@ namespace {
 /// Operators a lowered network may hold, with their operands' types.
 const std::vector<TargetOperator>& rows() {
   static const std::vector<TargetOperator> table = {
-      {"Add", "integers of one shape -> int32"},
+      {"Add", "integers -> int32; an operand may repeat along axes of length 1"},
       {"Concat", "integers of one type"},
       {"Conv", "1-D, 2-D, 3-D; any group, dilation and padding; no bias; -> int32"},
       {"Flatten", "moves data"},
@@ -26,11 +26,12 @@ const std::vector<TargetOperator>& rows() {
       {"MaxPool", "any padding, dilation and ceil_mode"},
       {"Mul", "integers -> int32"},
       {"Pad", "constant"},
+      {"ReduceMax", "keeps the type; axes as attribute"},
       {"RequantShift", "to 2..65536 levels; scalar, or per index of axis 1"},
       {"Reshape", "moves data"},
       {"Slice", "constant bounds"},
       {"Squeeze", "moves data"},
-      {"Sub", "integers of one shape -> int32"},
+      {"Sub", "as Add"},
       {"Table", "up to 65536 entries, one table or one for each index of axis 1"},
       {"Transpose", "perm given"},
       {"Unsqueeze", "moves data"},
@@ -77,12 +78,14 @@ TargetProfile waveq_domain() {
   p.opset = 13;
   p.dialect_domain = "waveq";
   p.operators = rows();
-  p.int16_operators = {"Add",     "Concat",       "Conv",      "Flatten",   "Gemm",  "MatMul",
-                       "MaxPool", "Mul",          "Pad",       "Reshape",   "Slice", "Squeeze",
-                       "Sub",     "RequantShift", "Transpose", "Unsqueeze", "iGRU",  "iLSTM"};
+  p.int16_operators = {"Add",     "Concat", "Conv",         "Flatten",   "Gemm",      "MatMul",
+                       "MaxPool", "Mul",    "Pad",          "ReduceMax", "Reshape",   "Slice",
+                       "Squeeze", "Sub",    "RequantShift", "Transpose", "Unsqueeze", "iGRU",
+                       "iLSTM"};
   p.general_conv = true;
   p.requant_per_channel = true;
   p.max_add_per_mul = std::int64_t{1} << 24;
+  p.broadcast = true;
   p.limits = {"static shapes; tensors have the integer types they mean",
               "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip"};
   p.check = check;

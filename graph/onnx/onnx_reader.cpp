@@ -11,6 +11,7 @@
 #include <set>
 
 #include "onnx/attribute_reader.h"
+#include "onnx/inline_graphs.h"
 #include "onnx/mixed_spelling.h"
 #include "onnx/tensor_reader.h"
 #include "waveq/graph/file.h"
@@ -466,6 +467,21 @@ void parse_protobuf(std::span<const std::byte> bytes, onnx::ModelProto& model) {
     bad("the file", "is no ONNX model: it has no graph", "name an .onnx file");
 }
 
+/// A condition that follows from constants and static shapes alone.
+std::optional<bool> known_condition(const onnx::ModelProto& model, const std::string& value,
+                                    const BaseDir& base_dir, const ReadOptions& options) {
+  onnx::ModelProto part = part_that_computes(model, value);
+  try {
+    Graph graph = ModelReader(part, base_dir, options).read();
+    agree_on_spelling(graph);
+    const auto content = known_content(graph, graph.outputs().front());
+    if (!content || content->dtype() != DType::boolean || content->size() != 1) return std::nullopt;
+    return content->as<bool>()[0];
+  } catch (const Error&) {
+    return std::nullopt;  // whatever is wrong, reading the whole model says it better
+  }
+}
+
 }  // namespace
 
 Graph read_onnx(std::span<const std::byte> bytes, const std::string& name, const BaseDir& base_dir,
@@ -473,6 +489,10 @@ Graph read_onnx(std::span<const std::byte> bytes, const std::string& name, const
   try {
     onnx::ModelProto model;
     parse_protobuf(bytes, model);
+    inline_functions(model);
+    inline_branches(model, [&](const onnx::ModelProto& whole, const std::string& condition) {
+      return known_condition(whole, condition, base_dir, options);
+    });
     Graph graph = ModelReader(model, base_dir, options).read();
     agree_on_spelling(graph);
     infer_types(graph);

@@ -51,10 +51,19 @@ bool float_holds(std::int64_t value) {
   return magnitude >> std::countr_zero(magnitude) < (std::uint64_t{1} << 24);
 }
 
+/// The graph's operator set, or the first newer one that has all of its operators.
+std::int64_t fitting_opset(const Graph& graph) {
+  std::int64_t opset = graph.opset;
+  for (const NodeId id : graph.nodes()) opset = std::max(opset, first_opset(graph.node(id)));
+  return opset;
+}
+
 class ModelWriter {
  public:
   ModelWriter(const Graph& graph, const OnnxWriteOptions& options)
-      : graph_(graph), options_(options), opset_(options.opset != 0 ? options.opset : graph.opset) {
+      : graph_(graph),
+        options_(options),
+        opset_(options.opset != 0 ? options.opset : fitting_opset(graph)) {
     if (opset_ < 7 || (options.ir_version != 0 && options.ir_version < 4))
       throw Error(
           ErrorCode::invalid_argument, "ONNX writer",

@@ -367,6 +367,13 @@ void make_axes_positive(const Graph& graph, const Node& node, NodeForm& form) {
 
 }  // namespace
 
+std::int64_t first_opset(const Node& node) {
+  if (node.attrs.has("waveq_domain")) return 1;
+  for (const Lifetime& row : kLifetimes)
+    if (row.op == node.op) return row.first;
+  return 1;
+}
+
 NodeForm form_for_opset(const Graph& graph, const Node& node, std::int64_t opset) {
   NodeForm form{node.op == kQonnxQuant ? "Quant" : node.op, {}, {}};
   for (const auto& [name, attr] : node.attrs.all()) {

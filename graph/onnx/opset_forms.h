@@ -27,6 +27,9 @@ struct NodeForm {
 /// \throws Error{unsupported} naming the node where that set cannot say the same.
 NodeForm form_for_opset(const Graph& graph, const Node& node, std::int64_t opset);
 
+/// The first operator set that has an operator of the default domain; 1 where that is any.
+std::int64_t first_opset(const Node& node);
+
 /// Whether an input carries shapes, axes, counts or indices rather than data.
 bool is_structural_input(const std::string& op, std::size_t slot);
 

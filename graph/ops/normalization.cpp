@@ -23,13 +23,14 @@ void require_vector(const InferContext& ctx, std::size_t i, std::int64_t length)
 Types infer_batch_norm(const InferContext& ctx) {
   const TensorType& x = float_input(ctx, 0);
   if (x.shape.empty()) ctx.fail("input is a scalar");
-  // Before opset 14 the statistics among the outputs are what tells training mode.
-  const auto& outputs = ctx.node.outputs;
-  const bool trains =
-      std::any_of(outputs.begin() + std::min<std::ptrdiff_t>(1, std::ssize(outputs)), outputs.end(),
-                  [](ValueId v) { return v.valid(); });
-  if (ctx.attrs().get_int("training_mode", 0) != 0 || trains)
-    ctx.fail("training_mode is set", "export the model in evaluation mode");
+  const bool trained_on = std::any_of(
+      ctx.node.outputs.begin() + std::min<std::ptrdiff_t>(1, std::ssize(ctx.node.outputs)),
+      ctx.node.outputs.end(), [&](ValueId v) {
+        return v.valid() && (ctx.graph.use_count(v) > 0 || ctx.graph.is_output(v));
+      });
+  if (trained_on)
+    ctx.fail("the statistics that it takes in training mode are used",
+             "export the model in evaluation mode");
   const std::int64_t channels = x.shape.size() > 1 ? x.shape[1] : 1;
   for (std::size_t i = 1; i < 5; ++i) require_vector(ctx, i, channels);
   Types types = {x};
@@ -38,7 +39,8 @@ Types infer_batch_norm(const InferContext& ctx) {
 }
 
 /// y = x*a + b per channel with a = scale/sqrt(var + eps), b = bias - mean*a, both computed in
-/// double and rounded once. Outputs behind the first are those of training, which is refused.
+/// double and rounded once. Inference mode whatever training_mode says, as a deployed network has
+/// no batch to take statistics of: the outputs behind the first are the ones given.
 /// Source: ONNX BatchNormalization-7, 9, 14, 15.
 void eval_batch_norm(const EvalContext& ctx) {
   const Shape& shape = ctx.input(0).shape();
@@ -62,6 +64,9 @@ void eval_batch_norm(const EvalContext& ctx) {
       x += plane;
       y += plane;
     }
+  for (std::size_t i = 1; i < ctx.outputs.size(); ++i)
+    if (ctx.outputs[i])
+      std::ranges::copy(i % 2 ? mean : variance, ctx.output(i).as<float>().begin());
 }
 
 // ---- LayerNormalization, RMSNormalization, InstanceNormalization.

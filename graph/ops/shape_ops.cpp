@@ -62,6 +62,33 @@ void eval_constant_of_shape(const EvalContext& ctx) {
                std::vector<std::int64_t>(out.shape().size(), 0), size_of(out.dtype()));
 }
 
+// ---- Trilu.
+
+Types infer_trilu(const InferContext& ctx) {
+  if (ctx.input(0).shape.size() < 2) ctx.fail("its input is no matrix");
+  if (ctx.has(1) && (!is_integer(ctx.input(1).dtype) || element_count(ctx.input(1).shape) != 1))
+    ctx.fail("k is not one integer");
+  return {ctx.input(0)};
+}
+
+/// y[i][j] = x[i][j] where j >= i + k (upper, the default) or j <= i + k (lower), else 0, for each
+/// matrix [N,M] of the last two axes.
+void eval_trilu(const EvalContext& ctx) {
+  const Tensor& x = ctx.input(0);
+  Tensor& y = ctx.output();
+  const bool upper = ctx.attrs().get_int("upper", 1) != 0;
+  const std::int64_t rows = x.shape()[x.shape().size() - 2], columns = x.shape().back(),
+                     // Beyond these k changes nothing.
+      k = ctx.has(1) ? std::clamp(to_int64(ctx.input(1)).front(), -rows, columns) : 0;
+  const auto size = static_cast<std::ptrdiff_t>(size_of(x.dtype()));
+  std::ranges::copy(x.bytes(), y.bytes().begin());
+  for (std::int64_t e = 0; e < x.size(); ++e) {
+    const std::int64_t j = e % columns, i = e / columns % rows;
+    if (upper ? j < i + k : j > i + k)
+      std::fill_n(y.bytes().begin() + static_cast<std::ptrdiff_t>(e) * size, size, std::byte{0});
+  }
+}
+
 // ---- Shape, Size.
 
 /// Dimensions [start, end) of input 0, negative positions from the back, clamped.
@@ -180,6 +207,12 @@ std::vector<OpDef> shape_ops() {
            .spec = "ONNX ConstantOfShape-9, 20",
            .infer = infer_constant_of_shape,
            .eval = eval_constant_of_shape},
+          {.name = "Trilu",
+           .inputs = {"input", "k?"},
+           .attrs = {"upper"},
+           .spec = "ONNX Trilu-14",
+           .infer = infer_trilu,
+           .eval = eval_trilu},
           shape_op(),
           size_op(),
           {.name = "Range",

@@ -189,15 +189,39 @@ bool scale_features(Lowering& to, ValueId x, ValueId y, const std::vector<double
 /// Both operands as signed 8-bit at one scale, the integer operator, an accumulator of that scale.
 void add_activations(Lowering& to, const Node& node) {
   const ValueId a = node.inputs[0], b = node.inputs[1];
-  if (to.shape(a) != to.shape(b))
-    to.refuse("operands of different shapes: the target's kernel does not broadcast");
+  const ValueId y = node.outputs.front();
   const Width width = to.width(node.op);
   const double scale = std::max(to.signed_scale(a, width), to.signed_scale(b, width));
   Quantity sum;
-  const Activation left = to.summand_at(a, scale, width), right = to.summand_at(b, scale, width);
-  sum.id = to.emit(node.op, to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
+  const Activation left =
+      repeated(to, to.summand_at(a, scale, width), to.shape(y), to.name_for(y, "_left"));
+  const Activation right =
+      repeated(to, to.summand_at(b, scale, width), to.shape(y), to.name_for(y, "_right"));
+  sum.id = to.emit(node.op, to.name_for(y, "_acc"), {left.id, right.id});
   sum.scale = {scale};
-  to.define(node.outputs.front(), std::move(sum));
+  to.define(y, std::move(sum));
+}
+
+/// One operand is the ReduceMax of the other.
+bool is_distance_from_maximum(Lowering& to, const Node& node) {
+  const auto is_maximum_of = [&](ValueId most, ValueId x) {
+    const NodeId producer = to.source().value(most).producer;
+    return producer.valid() && to.source().node(producer).op == "ReduceMax" &&
+           to.source().node(producer).inputs.front() == x;
+  };
+  return is_maximum_of(node.inputs[0], node.inputs[1]) ||
+         is_maximum_of(node.inputs[1], node.inputs[0]);
+}
+
+/// Both operands at the scale they have in common: the difference of the codes is exact.
+void subtract_codes(Lowering& to, const Node& node) {
+  const Width width = std::min(to.width("Sub"), to.width("ReduceMax"));
+  const Activation a = to.signed_activation(node.inputs[0], 0, width),
+                   b = to.signed_activation(node.inputs[1], 0, width);
+  Quantity difference;
+  difference.id = to.emit("Sub", to.name_for(node.outputs.front(), "_acc"), {a.id, b.id});
+  difference.scale = {a.quant.scale};
+  to.define(node.outputs.front(), std::move(difference));
 }
 
 }  // namespace
@@ -217,6 +241,8 @@ void lower_sub(Lowering& to, const Node& node) {
                         to.source().constant(node.inputs[1]), -1.0);
   if (to.is_constant(node.inputs[0]))
     to.refuse("constant minus activation; write it as a negated activation plus the constant");
+  if (to.options().target.broadcast && is_distance_from_maximum(to, node))
+    return subtract_codes(to, node);
   add_activations(to, node);
 }
 
@@ -249,10 +275,11 @@ void lower_mul(Lowering& to, const Node& node) {
     same.quant.is_signed = lowest(to.out().value(q.id).type.dtype) < 0;
     return to.define(y, same);
   }
-  if (to.shape(node.inputs[0]) != to.shape(node.inputs[1]))
-    to.refuse("operands of different shapes: the target's kernel does not broadcast");
   const Width width = to.width("Mul");
-  const Activation a = to.factor(node.inputs[0], width), b = to.factor(node.inputs[1], width);
+  const Activation a = repeated(to, to.factor(node.inputs[0], width), to.shape(y),
+                                to.name_for(y, "_left")),
+                   b = repeated(to, to.factor(node.inputs[1], width), to.shape(y),
+                                to.name_for(y, "_right"));
   Quantity product;
   product.id = to.emit("Mul", to.name_for(y, "_acc"), {a.id, b.id});
   product.scale = {a.quant.scale * b.quant.scale};

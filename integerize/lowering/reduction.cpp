@@ -7,15 +7,13 @@
 
 namespace waveq {
 
-/// Mean or sum over trailing axes: [1,R,N] x ones [1,N,1] in int32, requantized to a scale of its
-/// own. The consumer's scale-keeping integer mean would leave the mean of a ReLU feature a handful
-/// of codes (waveformer-accuracy.md 2, fact 1), and works for powers of two only.
-void lower_reduce(Lowering& to, const Node& node) {
-  const ValueId x = node.inputs[0], y = node.outputs.front();
+namespace {
+
+/// The axes of a reduction, each once, ascending.
+std::vector<std::int64_t> reduced_axes(Lowering& to, const Node& node) {
   if (node.inputs.size() > 1 && node.inputs[1].valid() && !to.is_constant(node.inputs[1]))
     to.refuse("its axes are computed at run time");
-  const Shape& shape = to.shape(x);
-  const std::size_t rank = shape.size();
+  const std::size_t rank = to.shape(node.inputs[0]).size();
   std::vector<std::int64_t> axes =
       node.attrs.get_ints("axes", node.inputs.size() > 1 && node.inputs[1].valid()
                                       ? to_int64(to.source().constant(node.inputs[1]))
@@ -26,7 +24,33 @@ void lower_reduce(Lowering& to, const Node& node) {
   }
   for (std::int64_t& a : axes) a = normalize_axis(a, rank, node.name);
   std::ranges::sort(axes);
+  return axes;
+}
 
+}  // namespace
+
+/// The largest code stands for the largest number.
+void lower_reduce_max(Lowering& to, const Node& node) {
+  if (!to.target_runs("ReduceMax"))
+    to.refuse(fmt::format("{} has no integer ReduceMax", to.options().target.name));
+  const ValueId y = node.outputs.front();
+  const Activation x = to.signed_activation(node.inputs[0], 0, to.width("ReduceMax"));
+  Attrs attrs;
+  attrs.set("axes", reduced_axes(to, node));
+  attrs.set("keepdims", std::int64_t{node.attrs.get_int("keepdims", 1)});
+  const Activation most{to.emit("ReduceMax", to.name_for(y), {x.id}, attrs), x.quant};
+  to.out().set_quant(most.id, x.quant);
+  to.define(y, most);
+}
+
+/// Mean or sum over trailing axes: [1,R,N] x ones [1,N,1] in int32, requantized to a scale of its
+/// own. The consumer's scale-keeping integer mean would leave the mean of a ReLU feature a handful
+/// of codes (waveformer-accuracy.md 2, fact 1), and works for powers of two only.
+void lower_reduce(Lowering& to, const Node& node) {
+  const ValueId x = node.inputs[0], y = node.outputs.front();
+  const Shape& shape = to.shape(x);
+  const std::size_t rank = shape.size();
+  const std::vector<std::int64_t> axes = reduced_axes(to, node);
   Activation in = to.factor(x, to.width("MatMul"));
   ValueId id = in.id;
   // Reduced axes last.

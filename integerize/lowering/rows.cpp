@@ -52,12 +52,73 @@ ValueId int32_constant(Lowering& to, const std::string& name,
       name, Tensor::from<std::int32_t>({static_cast<std::int64_t>(values.size())}, values));
 }
 
+/// Softmax from the distance of each element from the row's maximum: a table of exponentials, their
+/// sum as a product with ones, a division. Source: integer-approximations.md 6.2, "LUT softmax".
+void softmax_by_table(Lowering& to, const Node& node) {
+  const ValueId x = node.inputs[0], y = node.outputs.front();
+  if (!to.target_runs("Table") || !to.target_runs("ReduceMax") || !to.options().target.broadcast)
+    to.refuse(
+        fmt::format("softmax = \"lut\" takes a lookup table and a row's maximum, which {} does "
+                    "not run; \"ibert\" takes neither",
+                    to.options().target.name));
+  const Shape shape = to.shape(x);
+  const std::int64_t length = shape.back(),
+                     rows = element_count(shape) / std::max<std::int64_t>(length, 1);
+  if (length > kSoftmaxLongest)
+    to.refuse(fmt::format("rows of {} do not sum up in int32; {} do", length, kSoftmaxLongest));
+  const Activation a = to.signed_activation(x);
+  Attrs last;
+  last.set("axes", std::vector<std::int64_t>{static_cast<std::int64_t>(shape.size()) - 1});
+  last.set("keepdims", std::int64_t{1});
+  const ValueId most = to.emit("ReduceMax", to.name_for(y, "_max"), {a.id}, last);
+  to.out().set_quant(most, a.quant);
+  QuantParams distance = a.quant, exponential;
+  distance.is_signed = exponential.is_signed = false;
+  distance.n_levels = 256;
+  const Activation d = to.requant_free(to.emit("Sub", to.name_for(y, "_difference"), {most, a.id}),
+                                       a.quant.scale, distance, to.name_for(y, "_distance"));
+  exponential.scale = 1.0 / 65535;
+  exponential.n_levels = 65536;
+  Attrs attrs;
+  attrs.set("first", std::int64_t{0});
+  attrs.set("n_levels_out", exponential.n_levels);
+  attrs.set("signed", std::int64_t{0});
+  const Tensor table = cast(Tensor::from<std::int32_t>({256}, exponential_table(a.quant.scale)),
+                            exponential.storage());
+  const ValueId e = to.emit("Table", to.name_for(y, "_exp"),
+                            {d.id, to.out().add_constant(to.name_for(y, "_table"), table)}, attrs);
+  to.out().set_quant(e, exponential);
+  const ValueId flat =
+      to.emit("Reshape", to.name_for(y, "_rows"),
+              {e, to.constant_i64(to.name_for(y, "_rows_shape"), {1, rows, length})});
+  const ValueId ones = to.out().add_constant(
+      to.name_for(y, "_ones"),
+      Tensor::from<std::int8_t>({1, length, 1},
+                                std::vector<std::int8_t>(static_cast<std::size_t>(length), 1)));
+  Shape sums = shape;
+  sums.back() = 1;
+  const ValueId sum = to.emit("Reshape", to.name_for(y, "_sum"),
+                              {to.emit("MatMul", to.name_for(y, "_sums"), {flat, ones}),
+                               to.constant_i64(to.name_for(y, "_sum_shape"), sums)});
+  Attrs division;
+  division.set("Delta", std::int64_t{kSoftmaxQuotient.delta});
+  division.set("eps", std::int64_t{kSoftmaxQuotient.eps});
+  division.set("eta", std::int64_t{kSoftmaxQuotient.eta});
+  QuantParams share;
+  share.scale = 1.0 / 255;
+  share.is_signed = false;
+  to.define(y,
+            to.requant_free(to.emit("IntegerDiv", to.name_for(y, "_quotient"), {e, sum}, division),
+                            1.0 / kSoftmaxQuotient.delta, share, to.name_for(y)));
+}
+
 }  // namespace
 
 /// Probabilities in steps of 1/255, unsigned. iSoftmax takes any scale within its domain; ITAMax
 /// one, and what lies more than 5.5 below the row's maximum counts as that.
 void lower_softmax(Lowering& to, const Node& node) {
   require_last_axis(to, node);
+  if (to.options().softmax == "lut") return softmax_by_table(to, node);
   const ValueId x = node.inputs[0], y = node.outputs.front();
   Attrs attrs;
   attrs.set("n_levels", std::int64_t{256});

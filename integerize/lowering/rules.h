@@ -20,6 +20,7 @@ void lower_gelu(Lowering& to, const Node& node);
 void lower_div(Lowering& to, const Node& node);
 // reduction.cpp
 void lower_reduce(Lowering& to, const Node& node);
+void lower_reduce_max(Lowering& to, const Node& node);
 // pooling.cpp
 void lower_max_pool(Lowering& to, const Node& node);
 void lower_global_max_pool(Lowering& to, const Node& node);
@@ -37,6 +38,11 @@ void lower_gather(Lowering& to, const Node& node);
 void lower_split(Lowering& to, const Node& node);
 void lower_concat(Lowering& to, const Node& node);
 void lower_pad(Lowering& to, const Node& node);
+
+// broadcast.cpp
+/// x repeated along its axes of length 1 to `shape`, for targets whose kernels do not do it; x
+/// itself for those that do.
+Activation repeated(Lowering& to, const Activation& x, const Shape& shape, const std::string& name);
 
 // tables.cpp
 void lower_table(Lowering& to, ValueId x, ValueId y);

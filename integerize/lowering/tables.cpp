@@ -39,17 +39,39 @@ Tensor stored(const Shape& shape, const std::vector<std::int32_t>& codes,
   return cast(Tensor::from<std::int32_t>(shape, codes), quant.storage());
 }
 
+/// Where f changes: the part of x's range outside of which every entry is the one at the end.
+Range varying_part(Lowering& to, ValueId x, ValueId y, const QuantParams& quant) {
+  const Range all = to.range(x, {to.options().activation_levels, Signedness::automatic});
+  constexpr int kPoints = 512;
+  std::vector<double> points;
+  for (int i = 0; i <= kPoints; ++i) points.push_back(all.lo + (all.hi - all.lo) * i / kPoints);
+  std::size_t first = points.size() - 1, last = 0;
+  for (const std::vector<double>& row : to.chains().evaluate(y, points)) {
+    const std::vector<std::int32_t> codes = entries(row, quant);
+    const auto differs = [&](std::int32_t end) {
+      return [end](std::int32_t code) { return code != end; };
+    };
+    const auto from = std::ranges::find_if(codes, differs(codes.front()));
+    first = std::min(first, static_cast<std::size_t>(from - codes.begin()));
+    std::size_t k = codes.size();
+    while (k > 0 && codes[k - 1] == codes.back()) --k;
+    last = std::max(last, k);
+  }
+  if (first > last) return all;
+  return {points[first > 0 ? first - 1 : 0], points[std::min(last, points.size() - 1)]};
+}
+
 }  // namespace
 
 /// y = f_c(x) by one table over the codes of x: T[c][q - lo] = round(f_c(scale_x*q) / scale_y),
 /// exact to half a step of y where y is not clipped. Source: integer-approximations.md 8.1.
 void lower_table(Lowering& to, ValueId x, ValueId y) {
-  const Activation in = to.activation(x);
+  const QuantParams quant = to.wanted(y);
+  const Activation in = to.activation_within(x, varying_part(to, x, y, quant));
   const std::int64_t first = in.quant.is_signed ? -128 : 0;
   std::vector<double> points;
   for (std::int64_t q = first; q < first + 256; ++q)
     points.push_back(in.quant.scale * static_cast<double>(q));
-  const QuantParams quant = to.wanted(y);
   std::vector<std::int32_t> codes;
   const auto rows = to.chains().evaluate(y, points);
   for (const std::vector<double>& row : rows) {

@@ -8,7 +8,6 @@ namespace waveq::rules {
 
 NormOr batch_norm(const Graph& graph, const Node& node) {
   const auto refuse = [](std::string reason) { return NormOr{std::nullopt, std::move(reason)}; };
-  if (node.attrs.get_int("training_mode", 0) != 0) return refuse("it is in training mode");
   if (node.inputs.size() != 5)
     return refuse(fmt::format("it has {} inputs, not 5", node.inputs.size()));
   std::vector<std::vector<double>> params;

@@ -1,5 +1,5 @@
 // f(x)  =>  x                                  where f leaves every element where and what it is
-// Identity, inference Dropout, Cast to the same type, Transpose that does not permute, Reshape to
+// Identity, Dropout, Cast to the same type, Transpose that does not permute, Reshape to
 // the same shape, Concat and Sum of one, Slice of everything, Pad of nothing, Expand to the same
 // shape, x*1, x/1, x+0, x-0, x^1, means over axes of length 1, pooling windows of one element.
 
@@ -53,12 +53,6 @@ bool keeps_clip(const Graph& graph, const Node& node) {
   return open(no_min, 1, "min", -kMax) && open(no_max, 2, "max", kMax);
 }
 
-bool keeps_dropout(const Graph& graph, const Node& node) {
-  if (node.attrs.get_int("is_test", 1) == 0) return false;
-  if (node.inputs.size() < 3 || !node.inputs[2].valid()) return true;
-  return all_equal(graph, node.inputs[2], 0.0);
-}
-
 bool keeps_pool(const Graph& graph, const Node& node) {
   const auto ones = [&](const char* attr) { return all_ints(ints_of(graph, node, attr, 9), 1); };
   return ones("kernel_shape") && ones("strides") && all_ints(ints_of(graph, node, "pads", 9), 0);
@@ -73,9 +67,8 @@ int kept_input(const Graph& graph, const Node& node) {
   const auto present = std::ranges::count_if(node.inputs, [](ValueId v) { return v.valid(); });
   const auto when = [](bool condition) { return condition ? 0 : -1; };
   if (op == "Identity" || op == "Cast" || op == "CastLike" || op == "Reshape" || op == "Flatten" ||
-      op == "Squeeze" || op == "Unsqueeze" || op == "Expand" || op == "Tile")
-    return 0;  // equal types say it all
-  if (op == "Dropout") return when(keeps_dropout(graph, node));
+      op == "Squeeze" || op == "Unsqueeze" || op == "Expand" || op == "Tile" || op == "Dropout")
+    return 0;  // equal types say it all; nothing is dropped outside of training
   if (op == "Transpose") return when(keeps_transpose(node, shape_of(graph, in(0))));
   if (op == "Concat" || op == "Sum" || op == "Mean" || op == "Max" || op == "Min")
     return when(present == 1 && in(0).valid());

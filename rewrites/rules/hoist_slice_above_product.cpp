@@ -69,6 +69,11 @@ Outcome apply(const Match& m, Patch& patch) {
   const NodeId node_id = graph.value(x).producer;
   if (node.op == "Concat") return of_concat(graph, node, *part);
   const Shape shape = shape_of(graph, x);
+  if (node.op == "MatMul" &&
+      (graph.is_output(x) || std::ranges::any_of(graph.value(x).uses, [&](NodeId use) {
+         return graph.node(use).op != "Slice";
+       })))
+    return declined("the whole of MatMul '{}' is used, too", node.name);
   if (node.op == "MatMul") {
     const std::size_t rank = shape_of(graph, node.inputs[1]).size();
     if (part->axis + 1 != shape.size() || rank < 2) return NoMatch{};

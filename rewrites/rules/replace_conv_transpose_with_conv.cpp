@@ -121,9 +121,10 @@ Outcome apply(const Match& m, Patch& patch) {
   if (!is_f32(graph, node.inputs.at(0)) || !graph.is_constant(node.inputs.at(1))) return NoMatch{};
   const Tensor& w = graph.constant(node.inputs[1]);
   if (w.dtype() != DType::f32 || w.shape().size() < 3) return NoMatch{};
-  // What a linear operator takes into its weights goes there first.
-  for (NodeId user : graph.value(m.root_value()).uses) {
-    const Node& next = graph.node(user);
+  // What a linear operator takes into its weights goes there first; with several readers it cannot.
+  const auto& users = graph.value(m.root_value()).uses;
+  if (users.size() == 1 && !graph.is_output(m.root_value())) {
+    const Node& next = graph.node(users.front());
     if (next.op == "BatchNormalization") return NoMatch{};
     if ((next.op == "Mul" || next.op == "Add") &&
         std::ranges::any_of(next.inputs, [&](ValueId v) { return graph.is_constant(v); }))

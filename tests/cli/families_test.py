@@ -8,7 +8,10 @@ import unittest
 import support
 from support import SHARED, need, need_binary
 
+import numpy as np
+
 import check_dialect
+import exporter_networks
 
 MODELS = SHARED / "models"
 
@@ -42,6 +45,42 @@ class Families(support.Case):
             with self.subTest(evaluation):
                 self.quantize("transformer_fsdd/model.onnx", "transformer_fsdd", evaluation, drop=0.5, agreement=0.98)
 
+    def test_waveformer_feature_maps(self):
+        data = "waveformer_kws_fsdd"
+        for model in ("model.onnx", "model_bn_opset17.onnx"):
+            with self.subTest(model):
+                self.quantize("waveformer_elu1_fsdd/" + model, data, "test.npz", "--target", "waveq", drop=0.5, agreement=0.95,
+                              independent=False)
+        self.quantize("waveformer_favor_fsdd/model.onnx", data, "test.npz", "--target", "waveq", drop=1.0, agreement=0.9,
+                      independent=False)
+
+    def test_a_feature_map_the_target_lacks_is_named(self):
+        model = need(MODELS / "waveformer_elu1_fsdd/model.onnx")
+        result = support.waveq("quantize", model, "--calib", MODELS / "waveformer_kws_fsdd/calib.npz", "-o", self.dir / "out")
+        self.assertEqual(result.code, 3, str(result))
+        self.assertIn("Elu '/layers.0/att/Elu'", result.err)
+        self.assertFalse((self.dir / "out").exists())
+
+    def test_error_rate(self):
+        folder = need(MODELS / "waveformer_asr_fsdd")
+        for target in ("deeploy-generic", "deeploy-siracusa"):
+            with self.subTest(target):
+                out = self.dir / "out"
+                result = support.waveq("quantize", folder / "model.onnx", "--calib", folder / "calib.npz", "--eval",
+                                       folder / "test.npz", "--metric", "wer", "--target", target, "-o", out, timeout=300)
+                self.assertEqual(result.code, 0, str(result))
+                accuracy = json.loads((out / "report.json").read_text())["accuracy"]
+                print(f"ASR, {target}: {accuracy}")
+                self.assertEqual(accuracy["metric"], "wer")
+                self.assertAlmostEqual(accuracy["float"], 0.1008, places=4)  # its README
+                # On Siracusa two features of each attention have 7 bits.
+                self.assertLessEqual(accuracy["integer"], accuracy["float"] + (0.02 if target == "deeploy-generic" else 0.03))
+        # Without sequences of symbols there is no error rate.
+        data = MODELS / "waveformer_kws_fsdd"
+        result = support.waveq("quantize", data / "model.onnx", "--calib", data / "calib.npz", "--eval", data / "test.npz",
+                               "--metric", "wer", "-o", self.dir / "other")
+        self.assertEqual(result.code, 1, str(result))
+        self.assertIn("[N,L]", result.err)
 
     def test_ds_cnn(self):
         for evaluation, drop in (("test.npz", 0.5), ("test_noisy.npz", 1.0)):
@@ -62,14 +101,41 @@ class Families(support.Case):
         for options in ([], ["--recipe", self.dir / "wide.toml"]):
             with self.subTest(options=len(options)):
                 out = self.dir / "out"
-                self.run_waveq("quantize", folder / "model_gru.onnx", "--calib", folder / "calib.npz", "--target", "waveq", "-o", out, *options,
-                               timeout=300)
+                self.run_waveq("quantize", folder / "model_gru.onnx", "--calib", folder / "calib.npz", "--eval", folder / "test.npz",
+                               "--metric", "si-sdr", "--target", "waveq", "-o", out, *options, timeout=300)
                 self.run_waveq("verify", out, timeout=120)
+                report = json.loads((out / "report.json").read_text())
+                self.assertEqual(report["float_islands"], [])
+                self.assertTrue(report["proof"]["overflow_free"])
                 measured = json.loads(subprocess.run(
-                    [sys.executable, support.SOURCE / "docs/measure_enhancement.py", folder / "model_gru.onnx", out, folder / "test.npz",
+                    [sys.executable, support.SOURCE / "tests/cli/enhancement.py", folder / "model_gru.onnx", out, folder / "test.npz",
                      support.BINARY], check=True, capture_output=True).stdout)
                 print(f"enhancement, {len(options)} options: {measured}")
                 self.assertGreater(measured["integer_db"], measured["float_db"] - 0.5)
+                # The program's metric and the script's are two implementations of one definition.
+                self.assertEqual(report["accuracy"]["metric"], "si-sdr")
+                for kind in ("float", "integer"):
+                    self.assertAlmostEqual(report["accuracy"][kind], measured[f"{kind}_db"], places=2)
+
+
+class Exporters(support.Case):
+    def test_small_networks_as_other_exporters_write_them(self):
+        need_binary()
+        for write in exporter_networks.NETWORKS:
+            model = self.dir / f"{write.__name__}.onnx"
+            shape = write(model)
+            np.savez(self.dir / "calib.npz", x=np.random.default_rng(0).normal(size=[32, *shape[1:]]).astype(np.float32))
+            for target in ("deeploy-generic", "waveq", "onnx"):
+                with self.subTest(network=write.__name__, target=target):
+                    out = self.dir / "out"
+                    self.run_waveq("quantize", model, "--calib", self.dir / "calib.npz", "--target", target, "-o", out)
+                    self.run_waveq("verify", out)
+                    report = json.loads((out / "report.json").read_text())
+                    self.assertEqual(report["float_islands"], [])
+                    self.assertTrue(report["proof"]["overflow_free"])
+                    self.assertGreater(report["output_sqnr_db"], 20)
+                    if target == "deeploy-generic":
+                        self.assertEqual(check_dialect.check_folder(out), [])
 
 
 if __name__ == "__main__":

@@ -127,6 +127,22 @@ class Rewrite(VerbCase):
         # y0 = 2*(3x - 0.25)/2 + 1, y1 = 0.5*(-x - 0.5)/1 - 1
         np.testing.assert_allclose(np.load(self.dir / "y.npz")["y"], [[3 * x[0, 0] + 0.75, -0.5 * x[0, 0] - 1.25]], rtol=1e-6)
 
+    def test_a_file_is_written_in_the_operator_set_that_its_operators_need(self):
+        """GELU becomes one node, which the model's own operator set does not have."""
+        data = np.load(support.EXAMPLE / "calib.npz")
+        x = data["input"] if "input" in data else data["input_int16"] * np.float32(data["input_scale"])
+        np.savez(self.dir / "x.npz", input=np.float32(x[:2]))
+        self.run_waveq("rewrite", support.EXAMPLE / "model.onnx", "-o", self.dir / "canonical.onnx")
+        model = onnx.load(str(self.dir / "canonical.onnx"))
+        self.assertIn("Gelu", {n.op_type for n in model.graph.node})
+        self.assertEqual(model.opset_import[0].version, 20)
+        results = []
+        for name in (support.EXAMPLE / "model.onnx", self.dir / "canonical.onnx"):
+            self.run_waveq("run", name, "--inputs", self.dir / "x.npz", "-o", self.dir / "y.npz")
+            arrays = np.load(self.dir / "y.npz")
+            results.append(arrays[arrays.files[0]])
+        np.testing.assert_allclose(*results, rtol=0, atol=1e-4 * np.ptp(results[0]))
+
     def test_passes_restricts_the_rules(self):
         self.run_waveq("rewrite", self.batch_norm_model(), "-o", self.dir / "kept.onnx", "--passes", "eliminate_identity,fold_mul_chain")
         self.assertEqual([n.op_type for n in onnx.load(str(self.dir / "kept.onnx")).graph.node], ["Conv", "BatchNormalization"])

@@ -63,6 +63,41 @@ TEST_CASE("lowering: a sum far smaller than its operands can be added again") {
   CHECK(lower_and_compare(net.graph, samples).worst_steps < 2.5);
 }
 
+TEST_CASE("lowering: a clip around the middle of its range takes accumulators of any fineness") {
+  // HardSwish: x * Clip(x/6 + 1/2, 0, 1), one channel's accumulator 1000 times finer than another's.
+  FloatNet net;
+  const ValueId x = net.op("Conv", {net.input("x", {1, 2, 16}), net.floats({2, 2, 1}, {8, -5, 0.006F, 0.003F})});
+  const ValueId gate = net.op("Clip", {net.op("Add", {net.op("Mul", {x, net.floats({}, {1.0F / 6})}), net.floats({}, {0.5F})})},
+                              attributes({{"min", 0.0}, {"max", 1.0}}));
+  net.output(net.op("Mul", {x, gate})).output(gate);
+  const Lowered q = lower_and_compare(net);
+  CHECK(q.worst_steps < 2);
+  CHECK(prove(q.graph()).overflow_free());
+}
+
+TEST_CASE("lowering: operands that repeat along axes of length 1, by a product with ones or by the target's kernel") {
+  // A gate for each channel, one for each position, each operand repeated, another rank.
+  const std::vector<std::pair<Shape, Shape>> pairs = {
+      {{1, 3, 4, 5}, {1, 3, 1, 1}}, {{1, 3, 4, 5}, {1, 1, 4, 5}}, {{1, 3, 4, 5}, {1, 3, 1, 5}},
+      {{1, 3, 1}, {1, 1, 5}},       {{2, 1, 4}, {3, 1}},          {{1, 3, 4}, {1, 1, 1}}};
+  for (const auto& [left, right] : pairs)
+    for (const char* op : {"Mul", "Add", "Sub"}) {
+      FloatNet net;
+      net.output(net.op(op, {net.op("Relu", {net.input("a", left)}), net.input("b", right)}));
+      INFO(op, " ", to_string(left), " ", to_string(right));
+      const Lowered repeated = lower_and_compare(net);
+      CHECK(repeated.worst_steps < 2.5);
+      CHECK(repeated.count("MatMul") > 0);
+      for (const Node* n : repeated.nodes(op))
+        CHECK(repeated.graph().value(n->inputs[0]).type.shape == repeated.graph().value(n->inputs[1]).type.shape);
+      IntegerizeOptions options;
+      options.target.broadcast = true;
+      const Lowered own = lower_and_compare(net, -1, 1, options);
+      CHECK(own.count("MatMul") == 0);
+      CHECK(own.worst_steps == repeated.worst_steps);
+    }
+}
+
 TEST_CASE("lowering: adding a constant, per channel, single and of the operand's shape") {
   for (const Shape& shape : {Shape{1, 3, 1}, Shape{}, Shape{3, 4}, Shape{4}, Shape{1, 3, 4}}) {
     FloatNet net;

@@ -53,7 +53,7 @@ TEST_CASE("recurrent: every direction and form of GRU and LSTM stays near the fl
         const Lowered y = lower_and_compare(recurrent(c), -2, 2, with_cells());
         CHECK(y.count(std::string("i") + op) == (std::string(direction) == "bidirectional" ? 2 : 1));
         CHECK(y.out().scale == 1.0 / 128);
-        CHECK(y.worst_steps <= 8);
+        CHECK(y.worst_steps <= 3);  // 2.3, rounded weights included
         CHECK(prove(y.graph()).overflow_free());
       }
 }
@@ -63,7 +63,8 @@ TEST_CASE("recurrent: 16 bits by recipe hand on the state itself, and R multipli
   const Lowered wide = lower_and_compare(net, -2, 2, with_cells(16)), narrow = lower_and_compare(net, -2, 2, with_cells());
   CHECK(wide.out().scale == 1.0 / 32768);
   CHECK(wide.nodes("iGRU")[0]->attrs.get_int("state_bits", 0) == 16);
-  CHECK(wide.worst_steps * wide.out().scale < narrow.worst_steps * narrow.out().scale);
+  // The rounded weights, the same in both, make most of the error.
+  CHECK(wide.worst_steps * wide.out().scale < 0.95 * narrow.worst_steps * narrow.out().scale);
 }
 
 TEST_CASE("recurrent: the gate curves are within a few 16-bit steps of their functions") {

@@ -126,6 +126,45 @@ TEST_CASE("precision: graph inputs can have 16 bits, and readers of 8 get a copy
   CHECK(y.graph().value(y.nodes("MaxPool")[0]->inputs[0]).type.dtype == DType::i8);
 }
 
+TEST_CASE("precision: sums and their terms have 16 bits where the target has, unless a rule says 8") {
+  // x -> Conv -> Add <- Conv <- x; the sum goes into a Conv and into another sum.
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 4, 16});
+  const auto conv = [&](ValueId in, std::uint64_t seed) { return net.op("Conv", {in, net.random({4, 4, 1}, -1, 1, seed)}); };
+  const ValueId a = conv(x, 1), b = conv(x, 2), sum = net.op("Add", {a, b}), c = conv(sum, 3);
+  net.output(net.op("Sub", {sum, c}));
+  CHECK(values_of_sums(net.graph) == std::set<ValueId>{a, b, sum, c});
+  const auto names = [&](ValueId id) { return net.graph.value(id).name; };
+  IntegerizeOptions options = wide({});
+  options.target.int16.insert("Sub");
+  const Lowered narrow = lower_and_compare(net), fine = lower_and_compare(net, -1, 1, options);
+  for (const char* op : {"Add", "Sub"})
+    for (ValueId in : fine.nodes(op).front()->inputs) CHECK(fine.graph().value(in).type.dtype == DType::i16);
+  CHECK(fine.worst_steps * fine.out().scale < 0.6 * narrow.worst_steps * narrow.out().scale);
+  options.precision = {{names(a), 8}, {names(b), 8}, {names(sum), 8}, {names(c), 8}};
+  CHECK(dump(lower_and_compare(net, -1, 1, options).graph()) == dump(narrow.graph()));
+  options.precision.clear();
+  options.target.keeps_dialect = true;
+  CHECK(dump(lower_and_compare(net, -1, 1, options).graph()) == dump(narrow.graph()));
+}
+
+TEST_CASE("precision: what else reads a sum or a term decides") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 256, 4});
+  const ValueId t = net.op("Tanh", {x}), r = net.op("Relu", {x});
+  const ValueId sum = net.op("Add", {t, r}), other = net.op("Add", {t, x});
+  net.output(net.op("Conv", {sum, net.random({2, 256, 1}, -1, 1, 1)}));  // 256 * 2^22: too many
+  net.output(net.op("Relu", {other}));
+  CHECK(values_of_sums(net.graph) == std::set<ValueId>{r});
+  FloatNet distance;
+  const ValueId u = distance.op("Tanh", {distance.input("x", {2, 3})});
+  const ValueId most = distance.op("ReduceMax", {u});
+  distance.output(distance.op("Sub", {u, most}));
+  CHECK(values_of_distances(distance.graph) == std::set<ValueId>{u, most});
+  distance.output(distance.op("Relu", {u}));
+  CHECK(values_of_distances(distance.graph).empty());
+}
+
 TEST_CASE("precision: a target without 16-bit tensors refuses every such node by name") {
   IntegerizeOptions options;
   options.precision = {{"op:Transpose", 16}};

@@ -198,5 +198,75 @@ TEST_CASE("lowering: Concat with a constant rounds it to the common scale") {
   CHECK(q.out().scale == doctest::Approx(3.0 / 127));
 }
 
+/// What a target with tables, maxima and operands that repeat runs.
+IntegerizeOptions general_target() {
+  IntegerizeOptions options;
+  options.target.operators = {"Table", "ReduceMax"};
+  options.target.broadcast = true;
+  return options;
+}
+
+TEST_CASE("lowering: a stabilized exponential keeps the maximum exact and all levels for the distance that counts") {
+  FloatNet net;
+  const ValueId x = net.op("MatMul", {net.input("x", {1, 6, 4}), net.random({4, 8}, -3, 3, 40)});
+  const ValueId most = net.op("ReduceMax", {x}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{1}}}));
+  net.output(net.op("Exp", {net.op("Neg", {net.op("Sub", {most, x})})}));
+  const auto lowered = [&](const IntegerizeOptions& options) {
+    const Lowered q = lower_and_compare(net.graph, samples_for(net.graph, 20), options);
+    REQUIRE(q.count("ReduceMax") == 1);
+    REQUIRE(q.count("Table") == 1);
+    CHECK(prove(q.graph()).overflow_free());
+    CHECK(q.graph().value(q.nodes("Table").front()->inputs[0]).type.dtype == DType::u8);
+    return q;
+  };
+  // 8 bits: the distance is as coarse as x, 16/255, which costs up to a step of e^-r in 16.
+  const Lowered narrow = lowered(general_target());
+  CHECK(narrow.worst_steps < 16);
+  // 16 bits: half a step of the distance, whose range ends where e^-r is half a step of 1/255.
+  IntegerizeOptions options = general_target();
+  options.target.int16 = {"RequantShift", "ReduceMax", "Sub"};
+  const Lowered fine = lowered(options);
+  const ValueId distance = fine.nodes("Table").front()->inputs[0];
+  CHECK(fine.graph().value(distance).quant->scale * 255 < 6.5);
+  CHECK(fine.worst_steps < 7);  // the rounded weights of x are in it
+}
+
+TEST_CASE("lowering: softmax by a table of exponentials is exact to half a step") {
+  IntegerizeOptions options = general_target();
+  options.softmax = "lut";
+  for (const auto& [shape, reach] : {std::pair{Shape{1, 2, 5, 9}, 4.0}, {Shape{3, 40}, 12.0}, {Shape{2, 1}, 1.0}, {Shape{1, 300}, 0.01}}) {
+    FloatNet net;
+    net.output(net.op("Softmax", {net.input("x", shape)}, attributes({{"axis", std::int64_t{-1}}})));
+    const Lowered q = lower_and_compare(net, -reach, reach, options);
+    INFO(to_string(shape));
+    CHECK(q.worst_steps < 0.51);
+    CHECK(q.out().scale == 1.0 / 255);
+    CHECK(prove(q.graph()).overflow_free());
+    // Rows of one value, at either end of int8: shares of 1/N, nothing wraps.
+    for (int code : {-128, 0, 127}) {
+      Tensor x(DType::i8, shape);
+      for (std::int8_t& v : x.as<std::int8_t>()) v = static_cast<std::int8_t>(code);
+      const Tensor share = Executor(q.graph()).run(std::vector<Tensor>{x}).front();
+      for (double v : to_double(share)) CHECK(std::abs(v - 255.0 / static_cast<double>(shape.back())) < 0.51);
+    }
+  }
+  FloatNet net;
+  net.output(net.op("Softmax", {net.input("x", {1, 32769})}, attributes({{"axis", std::int64_t{-1}}})));
+  CHECK(explain_refusals(net.graph, options).at(0).reason.find("do not sum up in int32") != std::string::npos);
+  options.target = {};
+  CHECK(explain_refusals(net.graph, options).at(0).reason.find("takes a lookup table") != std::string::npos);
+}
+
+TEST_CASE("lowering: a maximum is refused where the target lacks it") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 3, 4});
+  net.output(net.op("Sub", {x, net.op("ReduceMax", {x}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{1}}}))}));
+  const auto refused = explain_refusals(net.graph, {});
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].op == "ReduceMax");
+  CHECK(explain_refusals(net.graph, general_target()).empty());
+  CHECK(lower_and_compare(net.graph, samples_for(net.graph, 20), general_target()).worst_steps < 2);
+}
+
 }  // namespace
 }  // namespace waveq

@@ -258,5 +258,21 @@ TEST_CASE("fuse_mul_reciprocal: a reciprocal that has been moved") {
   CHECK(rewrite_checked(net, {"fuse_mul_reciprocal"}).text == "Div(x, Reshape(Add(Abs(d), 1), [2,3,1]))");
 }
 
+TEST_CASE("cancel_common_maximum, negate_stabilized_exponent: the stabilizer of random features") {
+  // exp(a - s - max(a - s)): the query's norm cancels where the maximum is over its own features.
+  const auto text = [](const Shape& norm, std::vector<std::int64_t> axes) {
+    Net net;
+    const ValueId x = net.op("Sub", {net.input("a", {2, 3, 4}), net.input("s", norm)});
+    const ValueId most = net.op("ReduceMax", {x}, attrs({{"axes", std::move(axes)}, {"keepdims", std::int64_t{1}}}));
+    net.output(net.op("Exp", {net.op("Sub", {x, most})}));
+    return rewrite_checked(net, {"cancel_common_maximum", "negate_stabilized_exponent"}).text;
+  };
+  CHECK(text({2, 3, 1}, {-1}) == "Exp(Neg(Sub(ReduceMax(a){axes=[-1] keepdims=1}, a)))");
+  CHECK(text({3, 1}, {2}) == "Exp(Neg(Sub(ReduceMax(a){axes=[2] keepdims=1}, a)))");
+  // Over the keys, too, it does not; nor where the norm is one for each feature.
+  CHECK(text({2, 3, 1}, {1, 2}) == "Exp(Neg(Sub(ReduceMax(Sub(a, s)){axes=[1,2] keepdims=1}, Sub(a, s))))");
+  CHECK(text({4}, {2}) == "Exp(Neg(Sub(ReduceMax(Sub(a, s)){axes=[2] keepdims=1}, Sub(a, s))))");
+}
+
 }  // namespace
 }  // namespace waveq

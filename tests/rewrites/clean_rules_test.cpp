@@ -73,6 +73,9 @@ TEST_CASE("eliminate_identity: every spelling of nothing") {
   v = net.op("Identity", {v});
   v = net.op("Cast", {v}, attrs({{"to", std::int64_t{1}}}));
   v = net.op("Dropout", {v, net.scalar(0.5f)});
+  Tensor training(DType::boolean, {});
+  training.as<bool>()[0] = true;
+  v = net.op("Dropout", {v, net.scalar(0.5f), net.graph.add_constant("training", training)});
   v = net.op("Transpose", {v}, attrs({{"perm", ints({0, 1, 2, 3})}}));
   v = net.op("Reshape", {v, net.ints({0, -1, 4, 4})});
   v = net.op("Concat", {v}, attrs({{"axis", std::int64_t{1}}}));

@@ -114,9 +114,11 @@ Net random_conv_transpose(std::uint64_t seed) {
     w.push_back(draw(1, 5));
     x.push_back(draw(2, 6));
     const std::int64_t reach = (w.back() - 1) * dilations.back();
-    begins.push_back(draw(0, static_cast<int>(reach / 2)));
-    ends.push_back(draw(0, static_cast<int>((reach + 1) / 2)));
     extra.push_back(draw(0, static_cast<int>(std::max(strides.back(), dilations.back()) - 1)));
+    // One element at least stays.
+    const std::int64_t length = (x.back() - 1) * strides.back() + reach + 1 + extra.back();
+    begins.push_back(draw(0, static_cast<int>(std::min(reach, length - 1))));
+    ends.push_back(draw(0, static_cast<int>(std::min(reach, length - 1 - begins.back()))));
   }
   begins.insert(begins.end(), ends.begin(), ends.end());
   Net net;

@@ -80,7 +80,7 @@ TEST_CASE("fold_batch_norm: literal weights and bias, and whose name they carry"
 }
 
 TEST_CASE(
-    "fold_batch_norm: refuses shared or computed weights, other channels, training and bad "
+    "fold_batch_norm: refuses shared or computed weights, other channels and bad "
     "variances") {
   const auto reason = [](const std::function<void(Net&)>& build) {
     Net net;

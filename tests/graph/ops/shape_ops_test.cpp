@@ -27,6 +27,23 @@ TEST_CASE("ConstantOfShape: default zero, any dtype, scalars and empty tensors")
         ErrorCode::shape);
 }
 
+TEST_CASE("Trilu: either triangle, shifted, of stacks, of any type") {
+  const Tensor x = tensor<std::int32_t>({2, 3}, {1, 2, 3, 4, 5, 6});
+  const auto trilu = [&](std::int64_t k, int upper) {
+    return run({"Trilu", {x, tensor<std::int64_t>({}, {k})}, {{"upper", upper}}});
+  };
+  CHECK(run({"Trilu", {x}}) == tensor<std::int32_t>({2, 3}, {1, 2, 3, 0, 5, 6}));
+  CHECK(trilu(0, 0) == tensor<std::int32_t>({2, 3}, {1, 0, 0, 4, 5, 0}));
+  CHECK(trilu(1, 1) == tensor<std::int32_t>({2, 3}, {0, 2, 3, 0, 0, 6}));
+  CHECK(trilu(-1, 0) == tensor<std::int32_t>({2, 3}, {0, 0, 0, 4, 0, 0}));
+  constexpr std::int64_t kFar = std::numeric_limits<std::int64_t>::max();
+  CHECK(trilu(kFar, 0) == x);
+  CHECK(trilu(-kFar - 1, 1) == x);
+  CHECK(trilu(kFar, 1) == tensor<std::int32_t>({2, 3}, {0, 0, 0, 0, 0, 0}));
+  CHECK(run({"Trilu", {tensor({2, 1, 2}, {1, 2, 3, 4})}, {{"upper", 0}}}) == tensor({2, 1, 2}, {1, 0, 3, 0}));
+  CHECK(error_of({"Trilu", {tensor({3}, {1, 2, 3})}}) == ErrorCode::shape);
+}
+
 TEST_CASE("Shape, Size: with start and end") {
   const Tensor x = random_floats({2, 3, 5}, 1);
   CHECK(run({"Shape", {x}}) == ints({2, 3, 5}));

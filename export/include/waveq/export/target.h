@@ -58,6 +58,7 @@ struct TargetProfile {
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
+  bool broadcast = false;  ///< Add, Sub, Mul repeat an operand along axes of length 1
   /// What the lowering must observe, and the exact rewritings behind it.
   TargetForm form;
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "waveq/graph/graph.h"
 
 namespace waveq {
@@ -15,6 +17,10 @@ struct InferOptions {
 /// data-dependent shapes that are constant in fact are resolved; the graph's structure is not
 /// changed. \throws Error{shape} naming the node whose operands do not fit.
 void infer_types(Graph& graph, const InferOptions& options = {});
+
+/// Contents of a value that follow from constants and shapes alone (up to 4096 elements); gives
+/// every value its type on the way. \throws as infer_types.
+std::optional<Tensor> known_content(Graph& graph, ValueId value);
 
 /// Types of the outputs of one node. \throws Error{unsupported} for an unknown operator.
 std::vector<TensorType> infer_node(const Graph& graph, const Node& node);

@@ -12,7 +12,9 @@ namespace waveq {
 std::int32_t onnx_type_code(DType dtype);
 
 struct OnnxWriteOptions {
-  std::int64_t opset = 0;  ///< default operator set of the file, 7 or newer; 0: that of the graph
+  /// Default operator set of the file, 7 or newer; 0: that of the graph, or the first newer one
+  /// that has all of its operators.
+  std::int64_t opset = 0;
   std::int64_t ir_version = 0;  ///< 4 or newer; 0: the one that was released with the operator set
   /// Domain of dialect operators (OpDef::dialect), e.g. "PACTOps"; imported as version 1 where one
   /// occurs.

@@ -28,6 +28,15 @@ ISoftmax quantlib_isoftmax(double scale);
 /// 32*scale = ln 2.
 inline constexpr double kItaMaxScale = 0.021660849392498291;
 
+/// E(d) = round(65535*exp(-scale*d)), d = 0..255: the exponential of softmax by a table, exact to
+/// half a step. Source: integer-approximations.md 5.3(a), 6.2.
+std::vector<std::int32_t> exponential_table(double scale);
+/// E/sum(E) in steps of 1/32640 = 1/(255*2^7), rounded half away from zero; the 1 that is added to
+/// the sum, at least 65535, keeps the bound of the quotient finite. Shifted by 7, steps of 1/255.
+inline constexpr IntegerDiv kSoftmaxQuotient{32640, 1, 1};
+/// Longest row whose sum stays in int32.
+inline constexpr std::int64_t kSoftmaxLongest = 32768;
+
 /// Constants of iGELU for an input of this scale: gelu(x) = x*(1 + erf(x/sqrt 2))/2 with I-BERT's
 /// erf(t) ~ sgn(t)*(a*(min(|t|, -b) + b)^2 + 1), a = -0.2888, b = -1.769; in steps e = scale/sqrt
 /// 2: b_int = round(b/e), one = round(1/(0.2888*e^2)). The kernel holds b in 8 and one in 16 bits,

@@ -11,6 +11,7 @@
 #include "waveq/calibration/dataset.h"
 #include "waveq/graph/op.h"
 #include "waveq/integerize/integerize.h"
+#include "waveq/integerize/metric.h"
 
 namespace waveq {
 
@@ -20,8 +21,10 @@ using Progress = std::function<void(std::string_view stage, std::size_t done, st
 
 /// Float and integer network side by side on labelled or unlabelled samples.
 struct Accuracy {
-  std::string metric;  ///< "top1" where the data have labels, else "none"
-  std::optional<double> float_top1, integer_top1;
+  /// Recipe::metric; "none" for "top1" where the data have no labels.
+  std::string metric;
+  std::optional<double> float_top1, integer_top1;    ///< shares of the samples
+  std::optional<double> float_score, integer_score;  ///< by any other metric
   double agreement = 0;  ///< share of samples with the same argmax of the first output
   std::size_t samples = 0;
   double output_sqnr_db = 0;   ///< pooled over all outputs and samples
@@ -33,6 +36,7 @@ struct Accuracy {
 struct SampleScore {
   double signal = 0, noise = 0;
   bool agrees = false, float_right = false, candidate_right = false;
+  Metric::Score score = {};  ///< by a metric other than top-1
 };
 
 /// Outputs of a float or integer network on one sample against those of the float network.
@@ -48,10 +52,10 @@ Tensor quantize_tensor(const Tensor& real, const QuantParams& params);
 /// Float samples as the network takes them: quantized where its inputs are integers.
 std::vector<Tensor> network_inputs(const Graph& network, const std::vector<Tensor>& real);
 
-/// Runs both networks on every sample. The result does not depend on the number of threads.
-/// \throws Error of the dataset and of evaluation.
+/// Runs both networks on every sample. `metric` judges them in place of top-1. The result does not
+/// depend on the number of threads. \throws Error of the dataset and of evaluation.
 Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSource& data,
-                  unsigned threads, const Progress& progress = {});
+                  unsigned threads, const Progress& progress = {}, const Metric* metric = nullptr);
 
 /// Runs a float or an integer network on every sample and joins each tensor over the samples:
 /// [N, S[1:]] where S[0] is 1, else [N, S...]. The outputs alone, in graph order, or, with `all`,

@@ -28,6 +28,7 @@ struct TargetAbilities {
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
+  bool broadcast = false;  ///< Add, Sub, Mul repeat an operand along axes of length 1
   TargetForm form;
 };
 
@@ -45,7 +46,7 @@ struct IntegerizeOptions {
   std::map<std::string, std::int64_t> weight_levels_of;
   bool per_channel_weights = true;
   std::string quantizer = "symmetric";
-  std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax
+  std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
   RequantLimits requant;
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.

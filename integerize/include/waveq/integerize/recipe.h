@@ -39,7 +39,7 @@ struct Recipe {
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;
   bool equalize = true;           ///< features of linear attentions, see equalize.h
-  std::string softmax = "ibert";  ///< "ibert", "quantlib" or "itamax"
+  std::string softmax = "ibert";  ///< "ibert", "quantlib", "itamax" or "lut"
   /// Bits of the tensors that nodes make: see IntegerizeOptions::precision.
   std::map<std::string, std::int64_t> precision;
   /// Levels of the weights of single nodes: see IntegerizeOptions::weight_levels_of.
@@ -49,10 +49,13 @@ struct Recipe {
 
   std::uint64_t seed = 1;  ///< of everything drawn at random
 
+  /// How --eval is judged: "top1" (integer labels), or a name of metric.h: "cer", "wer", "si-sdr".
+  std::string metric = "top1";
+
   // Gates: `quantize` ends with exit code 5 where one is missed. 0: not asked for.
   double min_sqnr_db = 0;
   double min_agreement = 0;  ///< 0..1
-  double max_top1_drop = 0;  ///< in points (percent)
+  double max_top1_drop = 0;  ///< in points (percent); of si-sdr in dB, of an error rate the rise
 
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """SI-SDR improvement of a speech-enhancement network, float and integer:
-docs/measure_enhancement.py MODEL FOLDER_OF_WAVEQ TEST.npz [WAVEQ]
+tests/cli/enhancement.py MODEL FOLDER_OF_WAVEQ TEST.npz [WAVEQ]
 
 The network maps features (log(|STFT| + 1e-3) + 2)/2 [63,129] of 8192 samples to a mask for each bin; TEST.npz holds noisy audio `input` [N,8192]
 and clean audio `clean`, or either as NAME_int16 (SI-SDR does not depend on the scale of the clean audio). STFT: square-root Hann window of 256, hop 128. Enhanced audio is the inverse

@@ -1,0 +1,100 @@
+// From accumulators to tensors of few bits: one scale, one for each channel, in two steps.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "lowering.h"
+
+namespace waveq {
+
+namespace {
+
+/// A factor of one is spelled as the largest multiplier below the divisor, so that the node is not
+/// mistaken for one that may be dropped together with its clip (deeploy-dialect.md T24). No code
+/// changes; but multipliers of uint16 have 15 bits, and those codes change by up to 2^-15 of them.
+double nearly_one(const Interval& reach) {
+  return 1.0 - std::ldexp(1.0, reach.hi > 32767 ? -15 : -16);
+}
+
+[[noreturn]] void unsafe(const Node* node, const std::string& name, const std::string& why) {
+  throw Error(ErrorCode::overflow, node ? fmt::format("{} '{}'", node->op, node->name) : name,
+              "no requant parameters are provably safe: " + why,
+              "use fewer levels, or a wider calibration range");
+}
+
+}  // namespace
+
+Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale,
+                                    const std::vector<double>& offset, const QuantParams& wanted,
+                                    bool scale_is_fixed, const std::string& name) {
+  const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
+  if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
+    return requant_free(acc, scale.front(), wanted, name);
+  std::string why;
+  if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
+  if (const auto a = requant_centred(acc, scale, offset, wanted, name)) return *a;
+  unsafe(node_, name, why);
+}
+
+std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
+                                                       const std::vector<double>& scale,
+                                                       const std::vector<double>& offset,
+                                                       const QuantParams& wanted,
+                                                       const std::string& name, std::string& why) {
+  std::vector<double> ratio, bias;
+  std::vector<Interval> acc_bounds;
+  const std::size_t sets = std::max(scale.size(), offset.size());
+  for (std::size_t c = 0; c < sets; ++c) {
+    const double s = scale[scale.size() > 1 ? c : 0];
+    double r = s / wanted.scale;
+    acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
+    if (same_scale(std::abs(r), 1.0)) r = std::copysign(nearly_one(acc_bounds.back()), r);
+    ratio.push_back(r);
+    if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
+  }
+  const auto choice = choose_requant(ratio, bias, acc_bounds, options_.requant, &why);
+  if (!choice) return std::nullopt;
+  return emit_requant(acc, *choice, wanted, name);
+}
+
+/// clip(x + offset) as clip(round(x) + round(offset)), both in steps of the result, where int8
+/// holds all of x that is not clipped: the offset of a single requant is bounded in steps of the
+/// accumulator (RequantLimits::max_add_per_mul), which a fine one leaves.
+std::optional<Activation> Lowering::requant_centred(ValueId acc, const std::vector<double>& scale,
+                                                    const std::vector<double>& offset,
+                                                    const QuantParams& wanted,
+                                                    const std::string& name) {
+  const bool fits = std::ranges::all_of(offset, [&](double o) {
+    const double steps = std::round(o / wanted.scale);
+    return static_cast<double>(wanted.lo()) - steps >= -128 &&
+           static_cast<double>(wanted.hi()) - steps <= 127;
+  });
+  if (offset.empty() || !fits) return std::nullopt;
+  QuantParams centred;
+  centred.scale = wanted.scale;
+  centred.is_signed = true;
+  std::string why;
+  const auto x = try_requant_vector(acc, scale, {}, centred, name + "_centred", why);
+  return x ? try_requant_vector(x->id, {wanted.scale}, offset, wanted, name, why) : std::nullopt;
+}
+
+Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,
+                                  const std::string& name) {
+  RequantLimits limits = options_.requant;
+  limits.free_scale = true;
+  std::string why;
+  double ratio = acc_scale / wanted.scale;
+  if (same_scale(ratio, 1.0)) ratio = nearly_one(bounds_.of(acc).hull());
+  const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
+  if (!choice) unsafe(node_, name, why);
+  RequantChoice all;
+  all.mul = {choice->mul};
+  all.add = {0};
+  all.shift = choice->shift;
+  QuantParams quant = wanted;
+  quant.scale = choice->output_scale(acc_scale);
+  return emit_requant(acc, all, quant, name);
+}
+
+}  // namespace waveq
