@@ -80,8 +80,10 @@ class Points {
     for (const float x : {0.0F, -0.0F, kTiny, -kTiny}) add(x == 0 ? "zero" : "denormal", x);
     step("zero_code", 0);
     step("one", 1);
-    const auto zero = static_cast<std::int64_t>(std::nearbyint(q_.zero_point));
-    for (const std::int64_t c : {zero, zero + 1}) step("zero_point", c);
+    if (std::abs(q_.zero_point) < 0x1p31) {
+      const auto zero = static_cast<std::int64_t>(std::nearbyint(q_.zero_point));
+      for (const std::int64_t c : {zero, zero + 1}) step("zero_point", c);
+    }
     wraps();
     codes();
     return std::move(points_);

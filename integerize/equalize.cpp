@@ -282,8 +282,8 @@ ChannelFactors choose_equalization(const Graph& graph, SampleSource& data, std::
 void apply_equalization(Graph& graph, const ChannelFactors& factors) {
   for (const auto& [name, channels] : factors) {
     const auto found = graph.find_value(name);
-    const auto refuse = [&](std::string what) {
-      throw Error(ErrorCode::data, fmt::format("equalization of tensor '{}'", name),
+    const auto refuse = [&tensor = name](std::string what) {
+      throw Error(ErrorCode::data, fmt::format("equalization of tensor '{}'", tensor),
                   std::move(what), "calibrate this model again, with the same rewrites");
     };
     if (!found) refuse("the network has no such tensor");

@@ -168,8 +168,8 @@ void read_table(const toml::table& table, const std::string& section, const std:
   for (const auto& [name, node] : table) {
     const std::string key(name.str());
     if (section.empty() && node.is_table()) {
-      const auto read_names = [&](const auto& read) {
-        for (const auto& [name_key, value] : *node.as_table()) {
+      const auto read_names = [&, &entries = *node.as_table()](const auto& read) {
+        for (const auto& [name_key, value] : entries) {
           try {
             read(std::string(name_key.str()), value);
           } catch (const std::string& what) {

@@ -467,7 +467,8 @@ TargetProfile qdq() {
   p.source = "ONNX operator set 13";
   p.operators.clear();
   for (const standard::StandardOperator& row : standard::standard_operators())
-    if (!find_op(row.op)->moves_data) p.operators.push_back({row.op, spelling(row.op)});
+    if (!find_op(row.op)->moves_data && !row.borders_float)
+      p.operators.push_back({row.op, spelling(row.op)});
   p.limits = {"inputs and outputs are float; their grid is the first and last pair of nodes",
               "tensors of more than 256 levels are integers, in their storage type"};
   p.check = check;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -53,6 +54,13 @@ bool keeps_shape(const Graph& graph, std::span<const NodeId> chain) {
          graph.value(graph.node(chain.back()).outputs[0]).type.shape;
 }
 
+/// Whether it has the inputs it needs: behind an unknown operator nothing has checked that.
+bool is_complete(const Node& node) {
+  const std::size_t wanted = node.op == "Round" ? 1 : node.op == "Clip" ? 3 : 2;
+  return node.inputs.size() == wanted &&
+         std::ranges::all_of(node.inputs, [](ValueId v) { return v.valid(); });
+}
+
 /// The nodes from `first` on whose operators are `ops`, each the only reader of the one before.
 template <std::size_t N>
 std::optional<std::array<NodeId, N>> chain_from(const Graph& graph, NodeId first,
@@ -60,13 +68,13 @@ std::optional<std::array<NodeId, N>> chain_from(const Graph& graph, NodeId first
   std::array<NodeId, N> chain;
   for (std::size_t i = 0; i < N; ++i) {
     const NodeId* next = i == 0 ? &first : only_user(graph, chain[i - 1]);
-    if (!next || graph.node(*next).op != ops[i]) return std::nullopt;
+    if (!next || graph.node(*next).op != ops[i] || !is_complete(graph.node(*next)))
+      return std::nullopt;
     chain[i] = *next;
   }
   for (std::size_t i = 1; i < N; ++i) {
     const Node& node = graph.node(chain[i]);
-    const bool second = node.op == "Mul" && node.inputs.size() == 2 &&
-                        node.inputs[1] == graph.node(chain[i - 1]).outputs[0];
+    const bool second = node.op == "Mul" && node.inputs[1] == graph.node(chain[i - 1]).outputs[0];
     if (!second && node.inputs[0] != graph.node(chain[i - 1]).outputs[0]) return std::nullopt;
   }
   return keeps_shape(graph, chain) ? std::optional(chain) : std::nullopt;
@@ -79,8 +87,9 @@ bool merge_quant(Graph& graph, NodeId first) {
   const auto divisor = scalar(graph, graph.node(first), 1),
              zero = scalar(graph, graph.node((*chain)[1]), 1), lo = scalar(graph, clip, 1),
              hi = scalar(graph, clip, 2);
+  constexpr double kMost = 65535;  // 16 bits, as read_quant_parameters wants them
   if (!divisor || *divisor == 0 || !zero || !lo || !hi || !is_integral(*lo) || !is_integral(*hi) ||
-      *lo >= *hi)
+      *lo >= *hi || *hi - *lo > kMost || std::abs(*lo) > kMost)
     return false;
   const double scale = static_cast<double>(static_cast<float>(1 / *divisor));
   // Deeploy's rule; bounds that are no power of two apart lose a bit there.

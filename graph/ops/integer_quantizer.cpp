@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "ops/integer_families.h"
@@ -91,8 +92,10 @@ QuantParameters read_quant_parameters(const Attrs& attrs) {
   q.hi = is_signed ? levels / 2 - 1 : levels - 1;
   if (!attrs.has("divisor")) return q;
   q.divisor = finite_float(attrs, "divisor");
-  q.lo = attrs.require_int("min_val");
-  q.hi = attrs.require_int("max_val");
+  // Also where it is no type's end, a clip leaves at most 16 bits.
+  constexpr std::int64_t kMost = (std::int64_t{1} << kMostBits) - 1;
+  q.lo = int_between(attrs, "min_val", -kMost, kMost);
+  q.hi = int_between(attrs, "max_val", q.lo + 1, q.lo + kMost);
   return q;
 }
 

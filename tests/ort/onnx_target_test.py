@@ -41,12 +41,14 @@ class OnnxTarget(support.Case):
         need_binary()
         runtime.install()
 
-    def check_file(self, path):
-        """Valid, of the default operator set alone, and without a float tensor."""
+    def check_file(self, path, borders=False):
+        """Valid, of the default operator set alone, and without a float tensor unless it is a border to floats."""
         model = onnx.load(str(path))
         onnx.checker.check_model(model, full_check=True)
         self.assertEqual([o.domain for o in model.opset_import], [""])
         self.assertEqual({n.domain for n in model.graph.node}, {""})
+        if borders:
+            return
         floats = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16}
         infos = [*model.graph.input, *model.graph.output, *model.graph.value_info]
         self.assertFalse({i.type.tensor_type.elem_type for i in infos} & floats)
@@ -107,7 +109,7 @@ class OnnxTarget(support.Case):
         jobs, golden = [], []
         for case in cases:
             if case.name == cases[0].name:
-                self.check_file(case / "network.onnx")
+                self.check_file(case / "network.onnx", borders=case.parent.name.split("_")[0] in ("quant", "dequant"))
                 self.run_waveq("verify", case)
             with np.load(case / "inputs.npz") as x, np.load(case / "outputs.npz") as y:
                 jobs.append((case / "network.onnx", [x[name][None] for name in x.files]))
@@ -237,11 +239,19 @@ def add_recurrent(u):
             operands += [u.drawn(-32768, 32767, batch, units, dtype=np.int16) for _ in range(2 if gates == 4 else 1)]
         u.dialect(name, op, *operands, w_shift=12, r_shift=9 + 8 * (attributes.get("state_bits") == 16), **attributes)
 
+def add_borders(u):
+    """Quant as Deeploy's kernel and as a chain, both sides of its clip; Dequant of 8 and 32 bits."""
+    for name, attributes in (("kernel", {"scale": 7.3, "zero_point": -3.0, "signed": 1}), ("unsigned", {"scale": 0.5, "zero_point": 128.0, "signed": 0}),
+                             ("chain", {"scale": 10.0, "zero_point": 2.0, "signed": 1, "divisor": 0.1, "min_val": -127, "max_val": 127})):
+        u.dialect(f"quant_{name}", "Quant", u.input(TensorProto.FLOAT, 1, 3, 50), bit_width=8, **attributes)
+    u.dialect("dequant", "Dequant", u.input(I8, 1, 3, 16), scale=0.1, zero_point=-7.0, bit_width=8, signed=1)
+    u.dialect("dequant_32", "Dequant", u.input(I32, 1, 3, 16), scale=-0.003, zero_point=70000.0, bit_width=32, signed=1)
+
 
 def write_units(path):
     """Writes the network; the names of its nodes."""
     u = Units()
-    for part in (add_linear, add_arithmetic, add_requants, add_nonlinear, add_recurrent):
+    for part in (add_linear, add_arithmetic, add_requants, add_nonlinear, add_recurrent, add_borders):
         part(u)
     graph = helper.make_graph(u.nodes, "units", u.inputs, u.outputs, u.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13), helper.make_opsetid("PACTOps", 1)])

@@ -85,8 +85,9 @@ using Expand = ValueId (*)(Expansion&);
 /// A row of the target's table.
 struct StandardOperator {
   const char* op;
-  const char* spelling;  ///< for `waveq targets --explain`
-  Expand expand;         ///< null: the operator moves data and stands as it is
+  const char* spelling;        ///< for `waveq targets --explain`
+  Expand expand;               ///< null: the operator moves data and stands as it is
+  bool borders_float = false;  ///< reads or makes float32
 };
 
 const std::vector<StandardOperator>& standard_operators();  ///< onnx_standard.cpp
@@ -102,6 +103,8 @@ ValueId expand_gemm(Expansion& e);              // linear.cpp
 ValueId expand_matmul(Expansion& e);            // linear.cpp
 ValueId expand_requant(Expansion& e);           // requant.cpp
 ValueId expand_inonorm(Expansion& e);           // requant.cpp
+ValueId expand_quant(Expansion& e);             // quantizer.cpp
+ValueId expand_dequant(Expansion& e);           // quantizer.cpp
 ValueId expand_arithmetic(Expansion& e);        // arithmetic.cpp
 ValueId expand_sign(Expansion& e);              // arithmetic.cpp
 ValueId expand_clip(Expansion& e);              // arithmetic.cpp

@@ -111,6 +111,13 @@ TEST_CASE("Quant, Dequant: types, and what is refused") {
   CHECK(error_of({"Quant", {x}, node_attrs(3, 1, 8, 2)}) == ErrorCode::parse);
   CHECK(error_of({"Quant", {x}, node_attrs(std::nan(""), 1)}) == ErrorCode::parse);
   CHECK(error_of({"Quant", {x}}) == ErrorCode::parse);
+  for (const std::pair<int, int>& ends : {std::pair{5, 5}, {0, 70000}, {-70000, 0}}) {
+    std::vector<NamedAttr> chain = node_attrs(3, 1);
+    chain.emplace_back("divisor", 0.5);
+    chain.emplace_back("min_val", ends.first);
+    chain.emplace_back("max_val", ends.second);
+    CHECK(error_of({"Quant", {x}, chain}) == ErrorCode::parse);
+  }
   CHECK(error_of({"Quant", {tensor<std::int8_t>({1}, {1})}, node_attrs(1, 0)}) == ErrorCode::shape);
   CHECK(error_of({"Quant", {tensor({1}, {3e9F})}, node_attrs(1, 0)}) == ErrorCode::overflow);
   CHECK(error_of({"Dequant", {tensor<std::int64_t>({1}, {1})}, node_attrs(1, 0)}) ==
@@ -186,6 +193,8 @@ TEST_CASE("merge_quantizers: what is read elsewhere, varies or is integral stays
   CHECK(merge_quantizers(shared) == 0);
   Graph zero = chains(0, 3, -128, 127, 1);
   CHECK(merge_quantizers(zero) == 0);
+  Graph wide = chains(1, 0, -70000, 60000, 1);
+  CHECK(merge_quantizers(wide) == 0);
   Graph fraction = chains(1, 3, -128, 127.5F, 1);
   CHECK(merge_quantizers(fraction) == 0);
 }
