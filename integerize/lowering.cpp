@@ -70,12 +70,23 @@ Range Lowering::range(ValueId value, const QuantSpec& levels) const {
               "calibrate this model, with the same rewrites, and pass that table");
 }
 
+std::vector<double> Lowering::code_counts(ValueId value, QuantParams quant) const {
+  quant.n_levels = 256;
+  std::vector<double> counts;
+  if (options_.code_counts) counts = options_.code_counts(source_.value(value).name, quant);
+  counts.resize(256, 0.0);
+  return counts;
+}
+
 QuantSpec Lowering::on_grid(ValueId value, const Range& range, QuantSpec own) const {
   const auto it = options_.grids.find(source_.value(value).name);
   if (it == options_.grids.end()) return own;
   const bool is_signed = own.signedness == Signedness::signed_ ||
                          (own.signedness == Signedness::automatic && range.lo < 0);
-  own.n_levels = std::min(own.n_levels, it->second.n_levels(is_signed));
+  const TensorGrid& grid = it->second;
+  own.n_levels =
+      std::min(own.n_levels, own.signedness == Signedness::affine ? grid.hi - grid.lo + 1
+                                                                  : grid.n_levels(is_signed));
   return own;
 }
 
@@ -128,8 +139,12 @@ void Lowering::define(ValueId value, const Activation& activation) {
   q.scale = {activation.quant.scale};
   quantities_[value] = q;
   activations_[{value, activation.quant.is_signed, 0.0, width_of(activation.quant)}] = activation;
+  carries(value, activation);
+}
+
+void Lowering::carries(ValueId value, const Activation& a) {
   correspondences_.push_back(
-      {source_.value(value).name, out_.value(activation.id).name, activation.quant.scale});
+      {source_.value(value).name, out_.value(a.id).name, a.quant.scale, a.quant.zero_point});
 }
 
 const Quantity& Lowering::quantity(ValueId value) {
@@ -197,14 +212,18 @@ Activation Lowering::activation(ValueId value, Width reader) {
     activations_[{value, true, 0.0, Width::bits8}] = a;
     return a;
   }
-  const QuantSpec own = spec(q.relu ? Signedness::unsigned_ : Signedness::automatic, width);
+  const bool affine = !q.relu && width == Width::bits8 && takes_zero_point(value);
+  const QuantSpec own = spec(q.relu   ? Signedness::unsigned_
+                             : affine ? Signedness::affine
+                                      : Signedness::automatic,
+                             width);
   Range r = range(value, own);
   if (q.relu) r.lo = std::max(r.lo, 0.0);
   if (q.upper > 0) r.hi = std::min(r.hi, q.upper);
   r.hi = std::max(r.hi, r.lo);
   const Activation a = requantize(value, q, quantizer_(r, on_grid(value, r, own)), false);
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -226,7 +245,9 @@ double Lowering::signed_scale(ValueId value, Width reader) {
 double Lowering::least_scale(const Quantity& q) const {
   double least = 0;
   if (!q.linear) {
-    for (double s : q.scale) least = std::max(least, std::abs(s));
+    // One multiplier close to the divisor is exact; next to other channels it is rounded.
+    const double above = q.scale.size() > 1 ? kAboveOne : 1.0;
+    for (double s : q.scale) least = std::max(least, std::abs(s) * above);
   } else if (q.linear->emitted()) {
     for (double s : q.linear->scale) least = std::max(least, s * kAboveOne);
   } else {
@@ -265,7 +286,7 @@ Activation Lowering::signed_activation_at(ValueId value, double scale, Width rea
     a = requantize(value, q, levels(scale, true, width), true);
   }
   activations_[{value, true, scale, width}] = a;
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -274,7 +295,7 @@ Activation Lowering::halved(ValueId value, const Activation& u, double scale) {
   const Activation a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, Width::bits8),
                                       true, name_for(value, "_halved"));
   activations_[{value, true, scale, Width::bits8}] = a;
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -315,6 +336,18 @@ bool pads_explicitly(const Node& conv, const Shape& x) {
 }
 
 }  // namespace
+
+/// True where the value may have a zero point: the requant behind its operator adds one on this
+/// target, and all that reads it are linear nodes that fold it into a constant term.
+bool Lowering::takes_zero_point(ValueId value) const {
+  const Quantity& q = quantities_.at(value);
+  const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
+  const Value& v = source_.value(value);
+  return producer.valid() && out_.node(producer).op == "iGELU" &&
+         options_.target.zero_point_behind_gelu && !source_.is_output(value) &&
+         std::ranges::all_of(
+             v.uses, [&](NodeId user) { return folds_zero_point(source_, source_.node(user)); });
+}
 
 /// True where something reads the value, directly, as a view or pooled, that has int8 kernels only:
 /// a product of two activations, a mean, padding.
@@ -386,11 +419,31 @@ Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, Quan
 Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale,
                                     const std::vector<double>& offset, const QuantParams& wanted,
                                     bool scale_is_fixed, const std::string& name) {
+  if (wanted.zero_point != 0) return requant_affine(acc, scale, offset, wanted, name);
   const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
   if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
     return requant_free(acc, scale.front(), wanted, name);
   std::string why;
   if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
+  throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
+              "no requant parameters are provably safe: " + why,
+              "use fewer levels, or a wider calibration range");
+}
+
+/// To codes with a zero point, which is one more offset. The scale is what the rounded multiplier
+/// of the first channel makes of the wanted one, and the zero point is added in its steps.
+Activation Lowering::requant_affine(ValueId acc, const std::vector<double>& scale,
+                                    const std::vector<double>& offset, QuantParams wanted,
+                                    const std::string& name) {
+  const double own = std::abs(scale.front());
+  RequantLimits limits = options_.requant;
+  limits.free_scale = true;
+  if (const auto one = choose_scalar_requant(own / wanted.scale, bounds_.of(acc).hull(), limits))
+    wanted.scale = own / one->effective_scale;
+  std::vector<double> shifted = offset.empty() ? std::vector<double>{0.0} : offset;
+  for (double& o : shifted) o += static_cast<double>(wanted.zero_point) * wanted.scale;
+  std::string why;
+  if (const auto a = try_requant_vector(acc, scale, shifted, wanted, name, why)) return *a;
   throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
               "no requant parameters are provably safe: " + why,
               "use fewer levels, or a wider calibration range");

@@ -272,6 +272,11 @@ IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& tab
   };
   IntegerizeOptions options = integerize_options(recipe, job.target);
   options.grids = fake.tensors;
+  options.code_counts = [&](const std::string& tensor, const QuantParams& grid) {
+    const TensorCalibration* found = table.find(tensor);
+    return found && found->statistics.count() > 0 ? code_counts(found->statistics, grid)
+                                                  : std::vector<double>{};
+  };
   options.keep_weight_grids = fake.weights;
   IntegerNetwork network = integerize(graph, ranges, options);
   rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",

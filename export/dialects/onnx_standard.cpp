@@ -188,6 +188,7 @@ TargetProfile onnx_standard() {
                        "Sub", "Transpose",    "Unsqueeze"};
   p.general_conv = true;
   p.requant_per_channel = true;
+  p.zero_point_behind_gelu = true;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;

@@ -82,6 +82,7 @@ TargetProfile waveq_domain() {
                        "Sub",     "RequantShift", "Transpose", "Unsqueeze", "iGRU",  "iLSTM"};
   p.general_conv = true;
   p.requant_per_channel = true;
+  p.zero_point_behind_gelu = true;
   p.max_add_per_mul = std::int64_t{1} << 24;
   p.limits = {"static shapes; tensors have the integer types they mean",
               "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip"};

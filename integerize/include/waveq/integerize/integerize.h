@@ -24,7 +24,10 @@ struct TargetAbilities {
   /// Tables only for functions that the dialect has no operator for, so that the integers are those
   /// of its targets.
   bool keeps_dialect = false;
-  bool general_conv = false;         ///< Conv takes any group and dilation
+  bool general_conv = false;  ///< Conv takes any group and dilation
+  /// The requant behind iGELU may have an add (TargetForm's legalizations see to it where the
+  /// consumer merges the two): its output takes a zero point where linear nodes alone read it.
+  bool zero_point_behind_gelu = false;
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
@@ -48,6 +51,10 @@ struct IntegerizeOptions {
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.
   std::map<std::string, TensorGrid> grids;
+  /// How often each code of a float tensor (by name) occurs on this grid, lo() first; empty where
+  /// that is not known. Approximations are fitted to it.
+  std::function<std::vector<double>(const std::string& tensor, const QuantParams& grid)>
+      code_counts;
   /// Weights that already lie on an integer grid of these levels keep it: the requant's multiplier
   /// is then rounded instead of the weights.
   bool keep_weight_grids = false;
@@ -63,6 +70,7 @@ struct Correspondence {
   std::string float_value;
   std::string integer_value;
   double scale = 1.0;
+  std::int64_t zero_point = 0;
 };
 
 /// Where the integer weights of a linear node come from.
