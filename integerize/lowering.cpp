@@ -282,6 +282,10 @@ Activation Lowering::signed_activation_at(ValueId value, double scale, Width rea
     const Activation u = there ? *there : requantize(value, q, levels(scale, false, width), true);
     a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, width), true,
                        name_for(value, "_signed"));
+  } else if (!options_.merge_requants && activation(value, reader).quant.scale <= scale) {
+    const Activation own = activation(value, reader);
+    a = requant_vector(own.id, {own.quant.scale}, {}, levels(scale, true, width), true,
+                       name_for(value, "_again"));
   } else {
     a = requantize(value, q, levels(scale, true, width), true);
   }
@@ -343,7 +347,7 @@ bool Lowering::takes_zero_point(ValueId value) const {
   const Quantity& q = quantities_.at(value);
   const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
   const Value& v = source_.value(value);
-  return producer.valid() && out_.node(producer).op == "iGELU" &&
+  return producer.valid() && out_.node(producer).op == "iGELU" && options_.zero_points &&
          options_.target.zero_point_behind_gelu && !source_.is_output(value) &&
          std::ranges::all_of(
              v.uses, [&](NodeId user) { return folds_zero_point(source_, source_.node(user)); });
@@ -431,7 +435,8 @@ Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scal
 }
 
 /// To codes with a zero point, which is one more offset. The scale is what the rounded multiplier
-/// of the first channel makes of the wanted one, and the zero point is added in its steps.
+/// of the first channel makes of the wanted one, and the zero point is added in its steps. Where
+/// its add would leave the limits: codes without a zero point.
 Activation Lowering::requant_affine(ValueId acc, const std::vector<double>& scale,
                                     const std::vector<double>& offset, QuantParams wanted,
                                     const std::string& name) {
@@ -444,9 +449,10 @@ Activation Lowering::requant_affine(ValueId acc, const std::vector<double>& scal
   for (double& o : shifted) o += static_cast<double>(wanted.zero_point) * wanted.scale;
   std::string why;
   if (const auto a = try_requant_vector(acc, scale, shifted, wanted, name, why)) return *a;
-  throw Error(ErrorCode::overflow, node_ ? place(*node_) : name,
-              "no requant parameters are provably safe: " + why,
-              "use fewer levels, or a wider calibration range");
+  const auto zero = static_cast<double>(wanted.zero_point), top = static_cast<double>(wanted.hi());
+  const Range r{-zero * wanted.scale, (top - zero) * wanted.scale};
+  return requant_vector(acc, scale, offset, quantizer_(r, spec(Signedness::signed_, Width::bits8)),
+                        false, name);
 }
 
 std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
@@ -490,7 +496,7 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantPara
   all.add = {0};
   all.shift = choice->shift;
   QuantParams quant = wanted;
-  quant.scale = choice->output_scale(acc_scale);
+  if (options_.effective_scales || ratio >= 1) quant.scale = choice->output_scale(acc_scale);
   return emit_requant(acc, all, quant, name);
 }
 

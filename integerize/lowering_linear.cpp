@@ -225,7 +225,8 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
   const bool adds_bias = linear.bias_in_requant && linear.has_offset();
   const double unit = linear.x_scale / wanted.scale;
   std::string why;
-  if (const auto own = grid_weights(linear))
+  const auto own = options_.exact_multipliers ? grid_weights(linear) : natural;
+  if (own)
     if (const auto choice = requant_for(linear, *own, wanted.scale, options_.requant, &why)) {
       emit_linear(linear, *own);
       linear.shift = choice->shift;

@@ -57,6 +57,12 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   o.weight_levels = r.weight_levels;
   o.per_channel_weights = r.per_channel_weights;
   o.quantizer = r.quantizer;
+  o.effective_scales = r.effective_scales;
+  o.exact_multipliers = r.exact_multipliers;
+  o.merge_requants = r.merge_requants;
+  o.own_mean_scale = r.own_mean_scale;
+  o.zero_points = r.zero_points;
+  o.fitted_gelu = r.fitted_gelu;
   o.softmax = r.softmax;
   o.requant.max_add_per_mul = target.max_add_per_mul;
   o.requant.product_bits = static_cast<int>(r.requant_bits);

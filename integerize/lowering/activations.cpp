@@ -37,7 +37,9 @@ void lower_clip(Lowering& to, const Node& node) {
 /// kernel's 8-bit constants bound the input's scale from below.
 void lower_gelu(Lowering& to, const Node& node) {
   const Activation x = to.signed_activation(node.inputs[0], kGeluFinest);
-  const IGelu p = fit_igelu(x.quant.scale, to.code_counts(node.inputs[0], x.quant));
+  const IGelu p = to.options().fitted_gelu
+                      ? fit_igelu(x.quant.scale, to.code_counts(node.inputs[0], x.quant))
+                      : choose_igelu(x.quant.scale);
   Attrs attrs;
   attrs.set("b", std::int64_t{p.b});
   attrs.set("one", std::int64_t{p.one});

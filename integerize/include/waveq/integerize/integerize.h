@@ -45,6 +45,13 @@ struct IntegerizeOptions {
   std::int64_t activation_levels = 256;  ///< 2..256
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;
+  /// Measures against rounding, each of which can be left out for comparison (preset "quantlib").
+  bool effective_scales = true;   ///< what follows uses the scale that a rounded multiplier applies
+  bool exact_multipliers = true;  ///< weight scales are stretched until multipliers are integers
+  bool merge_requants = true;  ///< a second requant reads the accumulator, not the first's 8 bits
+  bool own_mean_scale = true;  ///< a mean gets the scale of its range, not that of its operand
+  bool zero_points = true;     ///< of tensors whose readers fold them (zero_point_behind_gelu)
+  bool fitted_gelu = true;     ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";
   std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax
   RequantLimits requant;
