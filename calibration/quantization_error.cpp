@@ -50,24 +50,56 @@ void add_side(const Side side, double steps, double last, Count count, Quantizat
   }
 }
 
+void check_grid(const QuantParams& params) {
+  if (!(params.scale > 0.0) || !std::isfinite(params.scale) || params.zero_point < params.lo() ||
+      params.zero_point > params.hi())
+    throw Error(ErrorCode::invalid_argument, "quantization error",
+                "needs a zero point within the grid and a positive scale");
+}
+
 }  // namespace
 
 QuantizationError quantization_error(const TensorStatistics& s, const QuantParams& params) {
-  if (params.zero_point != 0 || !(params.scale > 0.0) || !std::isfinite(params.scale))
-    throw Error(ErrorCode::invalid_argument, "quantization error",
-                "needs zero point 0 and a positive scale");
+  check_grid(params);
   // Relative to 2^e nothing can overflow or underflow, whatever the data.
   const double unit = std::ldexp(1.0, s.exponent());
   const double steps = unit / params.scale;
   QuantizationError sum;
   add_side(
-      {static_cast<double>(params.hi())}, steps, s.max() / unit,
+      {static_cast<double>(params.hi() - params.zero_point)}, steps, s.max() / unit,
       [&](int i) { return s.positive(i); }, sum);
   add_side(
-      {static_cast<double>(-params.lo())}, steps, -s.min() / unit,
+      {static_cast<double>(params.zero_point - params.lo())}, steps, -s.min() / unit,
       [&](int i) { return s.negative(i); }, sum);
   const double squared = params.scale * params.scale;
   return {sum.total * squared, sum.clipped * squared};
+}
+
+std::vector<double> code_counts(const TensorStatistics& s, const QuantParams& params) {
+  check_grid(params);
+  const double steps = std::ldexp(1.0, s.exponent()) / params.scale;
+  std::vector<double> counts(static_cast<std::size_t>(params.hi() - params.lo() + 1), 0.0);
+  // `from`, `to`: distances from zero in steps, on the side that `sign` says.
+  const auto spread = [&](double from, double to, double sign, std::uint64_t count) {
+    if (count == 0) return;
+    const double limit = static_cast<double>(sign > 0 ? params.hi() - params.zero_point
+                                                      : params.zero_point - params.lo());
+    const auto code = [&](double u) { return std::floor(std::min(u, limit) + 0.5); };
+    for (double n = code(from); n <= code(to); ++n) {
+      const double low = std::max(from, n - 0.5), high = n == limit ? to : std::min(to, n + 0.5);
+      const double share = to > from ? std::max(high - low, 0.0) / (to - from) : 1.0;
+      const auto index = static_cast<std::int64_t>(sign * n) + params.zero_point - params.lo();
+      counts[static_cast<std::size_t>(index)] += share * static_cast<double>(count);
+    }
+  };
+  spread(0, 0, 1, s.near_zero());
+  for (int i = 0; i < TensorStatistics::kBins; ++i) {
+    const double from = TensorStatistics::edge(i) * steps,
+                 to = TensorStatistics::edge(i + 1) * steps;
+    spread(from, to, 1, s.positive(i));
+    spread(from, to, -1, s.negative(i));
+  }
+  return counts;
 }
 
 }  // namespace waveq

@@ -6,6 +6,7 @@
 
 #include "cli.h"
 #include "waveq/export/folder.h"
+#include "waveq/export/small_multipliers.h"
 
 namespace waveq::cli {
 
@@ -59,6 +60,12 @@ void print_summary(const QuantizeResult& r, const std::string& model, const std:
       {"overflow",
        fmt::format("excluded for all {} computing nodes; least headroom {:.2f} bits ({})",
                    r.proof.nodes.size(), r.proof.min_headroom_bits, least)});
+  if (const auto small = small_multipliers(r); !small.empty()) {
+    const auto smallest = std::ranges::min_element(small, {}, &SmallMultiplier::mul);
+    rows.push_back({"multipliers", fmt::format("{} below {}, the smallest {} ({}): {}",
+                                               small.size(), kSmallMultiplier, smallest->mul,
+                                               smallest->node, smallest->reason)});
+  }
   rows.push_back({"time", fmt::format("{:.2f} s", total)});
   print_table(rows);
   std::vector<const TensorQuality*> worst;

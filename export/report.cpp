@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "waveq/export/folder.h"
+#include "waveq/export/small_multipliers.h"
 #include "waveq/graph/op.h"
 #include "waveq/graph/version.h"
 
@@ -168,6 +169,10 @@ std::string report_json(const QuantizeResult& result, const TargetProfile& targe
   j["proof"] = {{"overflow_free", result.proof.overflow_free()},
                 {"unproven", result.proof.unproven},
                 {"min_headroom_bits", decibels(result.proof.min_headroom_bits)}};
+  j["small_multipliers"] = Json::array();
+  for (const SmallMultiplier& m : small_multipliers(result))
+    j["small_multipliers"].push_back(
+        {{"node", m.node}, {"origin", m.origin}, {"mul", m.mul}, {"reason", m.reason}});
   j["nodes"] = nodes_json(result);
   j["macs"] = total_macs(graph);
   j["weight_bytes"] = weight_bytes(graph);

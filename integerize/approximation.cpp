@@ -91,7 +91,66 @@ IGelu choose_igelu(double scale) {
           static_cast<std::int32_t>(round_half_up(1.0 / (kErfSquare * e * e)))};
 }
 
-double igelu_scale(double scale) { return kErfSquare * scale * scale / 2.0 * scale; }
+namespace {
+
+/// gelu(scale*q) for q = -128..127 with the weight of each.
+struct GeluFit {
+  std::vector<double> exact, weight;
+
+  /// The `one` of least squared error for this b: with u = min(|q|, -b) + b and s = sgn(q),
+  /// scale*q/2 * (1 + s - s*u^2/one) is linear in 1/one.
+  double best_one(double scale, std::int64_t b) const {
+    double numerator = 0, denominator = 0;
+    for (std::int64_t q = -128; q <= 127; ++q) {
+      const auto i = static_cast<std::size_t>(q + 128);
+      const std::int64_t u = std::min(std::abs(q), -b) + b, s = (q > 0) - (q < 0);
+      const double half = scale * static_cast<double>(q) / 2,
+                   slope = half * static_cast<double>(s * u * u);
+      numerator += weight[i] * slope * (half * static_cast<double>(1 + s) - exact[i]);
+      denominator += weight[i] * slope * slope;
+    }
+    return numerator > 0 ? denominator / numerator : 32767.0;
+  }
+
+  double error(double scale, const IGelu& p) const {
+    double sum = 0;
+    for (std::int64_t q = -128; q <= 127; ++q) {
+      const auto i = static_cast<std::size_t>(q + 128);
+      const double e =
+          igelu_scale(scale, p) * static_cast<double>(igelu(static_cast<std::int32_t>(q), p)) -
+          exact[i];
+      sum += weight[i] * e * e;
+    }
+    return sum;
+  }
+};
+
+}  // namespace
+
+IGelu fit_igelu(double scale, const std::vector<double>& counts) {
+  double total = 0;
+  for (double n : counts) total += n;
+  IGelu best = choose_igelu(scale);
+  if (total <= 0) return best;
+  GeluFit fit;
+  for (std::int64_t q = -128; q <= 127; ++q) {
+    const double x = scale * static_cast<double>(q);
+    fit.exact.push_back(x * (1 + std::erf(x / std::sqrt(2.0))) / 2);
+    fit.weight.push_back(counts.at(static_cast<std::size_t>(q + 128)) / total + 1.0 / (64 * 256));
+  }
+  double least = fit.error(scale, best);
+  for (std::int64_t b = -128; b < 0; ++b) {
+    const double one = std::clamp(std::floor(fit.best_one(scale, b) + 0.5), 1.0, 32767.0);
+    const IGelu p{static_cast<std::int32_t>(b), static_cast<std::int32_t>(one)};
+    const double error = fit.error(scale, p);
+    if (error >= least) continue;
+    least = error;
+    best = p;
+  }
+  return best;
+}
+
+double igelu_scale(double scale, const IGelu& p) { return scale / static_cast<double>(p.one); }
 
 double largest_normalized(std::int64_t n, std::int64_t width) {
   double largest = 0;

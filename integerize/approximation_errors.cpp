@@ -91,7 +91,7 @@ double gelu_ratio(double scale) {
   for (std::int32_t q = -128; q < 128; ++q) {
     const double x = scale * q;
     ratio.add(0.5 * x * (1.0 + std::erf(x / std::numbers::sqrt2)),
-              igelu_scale(scale) * igelu(q, p));
+              igelu_scale(scale, p) * igelu(q, p));
   }
   return ratio.decibel();
 }

@@ -189,6 +189,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
   std::vector<TensorQuality> out;
   std::multimap<ValueId, std::size_t> by_float, by_integer;
   std::vector<std::pair<ValueId, ValueId>> pairs;
+  std::vector<double> zero_points;
   for (const Correspondence& c : network.correspondences) {
     const auto f = float_graph.find_value(c.float_value);
     const auto i = g.find_value(c.integer_value);
@@ -197,6 +198,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
     by_integer.emplace(*i, out.size());
     pairs.emplace_back(*f, *i);
     out.push_back({c.float_value, c.integer_value, c.scale, 0, 0});
+    zero_points.push_back(static_cast<double>(c.zero_point));
   }
   std::vector<Sums> sums(out.size());
   std::vector<std::vector<double>> real(out.size());
@@ -214,7 +216,8 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
         const std::vector<double> codes = to_double(t);
         const QuantParams q = g.value(id).quant.value_or(QuantParams{});
         for (std::size_t k = 0; k < codes.size(); ++k) {
-          const double x = real[it->second][k], error = x - out[it->second].scale * codes[k];
+          const double x = real[it->second][k], code = codes[k] - zero_points[it->second],
+                       error = x - out[it->second].scale * code;
           s.signal += x * x;
           s.noise += error * error;
           s.saturated += codes[k] >= static_cast<double>(q.hi()) ||

@@ -65,12 +65,23 @@ Range Lowering::range(ValueId value, const QuantSpec& levels) const {
               "calibrate this model, with the same rewrites, and pass that table");
 }
 
+std::vector<double> Lowering::code_counts(ValueId value, QuantParams quant) const {
+  quant.n_levels = 256;
+  std::vector<double> counts;
+  if (options_.code_counts) counts = options_.code_counts(source_.value(value).name, quant);
+  counts.resize(256, 0.0);
+  return counts;
+}
+
 QuantSpec Lowering::on_grid(ValueId value, const Range& range, QuantSpec own) const {
   const auto it = options_.grids.find(source_.value(value).name);
   if (it == options_.grids.end()) return own;
   const bool is_signed = own.signedness == Signedness::signed_ ||
                          (own.signedness == Signedness::automatic && range.lo < 0);
-  own.n_levels = std::min(own.n_levels, it->second.n_levels(is_signed));
+  const TensorGrid& grid = it->second;
+  own.n_levels =
+      std::min(own.n_levels, own.signedness == Signedness::affine ? grid.hi - grid.lo + 1
+                                                                  : grid.n_levels(is_signed));
   return own;
 }
 
@@ -123,8 +134,12 @@ void Lowering::define(ValueId value, const Activation& activation) {
   q.scale = {activation.quant.scale};
   quantities_[value] = q;
   activations_[{value, activation.quant.is_signed, 0.0, width_of(activation.quant)}] = activation;
+  carries(value, activation);
+}
+
+void Lowering::carries(ValueId value, const Activation& a) {
   correspondences_.push_back(
-      {source_.value(value).name, out_.value(activation.id).name, activation.quant.scale});
+      {source_.value(value).name, out_.value(a.id).name, a.quant.scale, a.quant.zero_point});
 }
 
 const Quantity& Lowering::quantity(ValueId value) {
@@ -208,14 +223,18 @@ Activation Lowering::activation(ValueId value, Width reader) {
     activations_[{value, true, 0.0, Width::bits8}] = a;
     return a;
   }
-  const QuantSpec own = spec(q.relu ? Signedness::unsigned_ : Signedness::automatic, width);
+  const bool affine = !q.relu && width == Width::bits8 && takes_zero_point(value);
+  const QuantSpec own = spec(q.relu   ? Signedness::unsigned_
+                             : affine ? Signedness::affine
+                                      : Signedness::automatic,
+                             width);
   Range r = range(value, own);
   if (q.relu) r.lo = std::max(r.lo, 0.0);
   if (q.upper > 0) r.hi = std::min(r.hi, q.upper);
   r.hi = std::max(r.hi, r.lo);
   const Activation a = requantize(value, q, quantizer_(r, on_grid(value, r, own)), false);
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -229,7 +248,7 @@ Activation Lowering::activation_within(ValueId value, const Range& part) {
   // A requant of its own for less than a tenth of the range is not worth it.
   if (!(r.lo < r.hi) || r.hi - r.lo > 0.9 * (all.hi - all.lo)) return activation(value);
   const Activation a = requantize(value, q, quantizer_(r, own), false);
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -251,7 +270,9 @@ double Lowering::signed_scale(ValueId value, Width reader) {
 double Lowering::least_scale(const Quantity& q) const {
   double least = 0;
   if (!q.linear) {
-    for (double s : q.scale) least = std::max(least, std::abs(s));
+    // One multiplier close to the divisor is exact; next to other channels it is rounded.
+    const double above = q.scale.size() > 1 ? kAboveOne : 1.0;
+    for (double s : q.scale) least = std::max(least, std::abs(s) * above);
   } else if (q.linear->emitted()) {
     for (double s : q.linear->scale) least = std::max(least, s * kAboveOne);
   } else {
@@ -286,11 +307,15 @@ Activation Lowering::signed_activation_at(ValueId value, double scale, Width rea
     const Activation u = there ? *there : requantize(value, q, levels(scale, false, width), true);
     a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, width), true,
                        name_for(value, "_signed"));
+  } else if (!options_.merge_requants && activation(value, reader).quant.scale <= scale) {
+    const Activation own = activation(value, reader);
+    a = requant_vector(own.id, {own.quant.scale}, {}, levels(scale, true, width), true,
+                       name_for(value, "_again"));
   } else {
     a = requantize(value, q, levels(scale, true, width), true);
   }
   activations_[{value, true, scale, width}] = a;
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -299,7 +324,7 @@ Activation Lowering::halved(ValueId value, const Activation& u, double scale) {
   const Activation a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, Width::bits8),
                                       true, name_for(value, "_halved"));
   activations_[{value, true, scale, Width::bits8}] = a;
-  correspondences_.push_back({source_.value(value).name, out_.value(a.id).name, a.quant.scale});
+  carries(value, a);
   return a;
 }
 
@@ -340,6 +365,18 @@ bool pads_explicitly(const Node& conv, const Shape& x) {
 }
 
 }  // namespace
+
+/// True where the value may have a zero point: the requant behind its operator adds one on this
+/// target, and all that reads it are linear nodes that fold it into a constant term.
+bool Lowering::takes_zero_point(ValueId value) const {
+  const Quantity& q = quantities_.at(value);
+  const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
+  const Value& v = source_.value(value);
+  return producer.valid() && out_.node(producer).op == "iGELU" && options_.zero_points &&
+         options_.target.zero_point_behind_gelu && !source_.is_output(value) &&
+         std::ranges::all_of(
+             v.uses, [&](NodeId user) { return folds_zero_point(source_, source_.node(user)); });
+}
 
 /// True where something reads the value, directly, as a view or pooled, that has int8 kernels only:
 /// a product of two activations, a mean, padding.

@@ -24,6 +24,7 @@ struct DeferredLinear {
   std::string name, origin;
   ValueId x;  ///< integer input
   double x_scale = 1.0;
+  std::int64_t x_zero_point = 0;
   Tensor weights;                 ///< f32
   std::string weights_name;       ///< their constant in the float graph
   std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
@@ -40,6 +41,8 @@ struct DeferredLinear {
   double out_scale = 0;
 
   std::size_t channels() const;
+  /// Has a constant term for each channel: a bias, or what x's zero point adds up to.
+  bool has_offset() const { return !bias.empty() || x_zero_point != 0; }
   bool emitted() const { return accumulator.valid(); }
 };
 
@@ -122,6 +125,8 @@ class Lowering {
   /// What a tensor of the value's own precision means that a rule emits by itself.
   QuantParams wanted(ValueId value, Signedness signedness = Signedness::automatic) const;
   Range range(ValueId value, const QuantSpec& levels) const;
+  /// IntegerizeOptions::code_counts of a value on 256 levels; zeros where nothing is known.
+  std::vector<double> code_counts(ValueId value, QuantParams quant) const;
 
   // Writing.
   /// Tensor-safe name made from a float value's name plus a suffix.
@@ -144,11 +149,13 @@ class Lowering {
   QuantSpec spec(Signedness signedness, Width width) const;
   /// `own` with the levels of the grid that the model gives the tensor (IntegerizeOptions::grids).
   QuantSpec on_grid(ValueId value, const Range& range, QuantSpec own) const;
+  void carries(ValueId value, const Activation& a);
   const Activation* find_activation(ValueId value, bool is_signed, double scale, Width width) const;
   void assign_precision();
   bool lower_chain(const Node& node);
   double least_scale(const Quantity& q) const;
   bool wants_int8(ValueId value) const;
+  bool takes_zero_point(ValueId value) const;
   Activation halved(ValueId value, const Activation& u, double scale);
   Activation separate_output(ValueId value, const Activation& a);
   void refuse_constant_outputs();
@@ -168,6 +175,9 @@ class Lowering {
   Activation requant_vector(ValueId acc, const std::vector<double>& scale,
                             const std::vector<double>& offset, const QuantParams& wanted,
                             bool scale_is_fixed, const std::string& name);
+  Activation requant_affine(ValueId acc, const std::vector<double>& scale,
+                            const std::vector<double>& offset, QuantParams wanted,
+                            const std::string& name);
   std::optional<Activation> try_requant_vector(ValueId acc, const std::vector<double>& scale,
                                                const std::vector<double>& offset,
                                                const QuantParams& wanted, const std::string& name,
@@ -211,6 +221,10 @@ struct LoweringRule {
   LoweringInfo info;
   void (*apply)(Lowering&, const Node&);  ///< \throws Refused
 };
+
+/// True for a linear node with constant weights that adds nothing to its first operand, no padding
+/// either: a zero point of that operand is a constant term of each output channel.
+bool folds_zero_point(const Graph& graph, const Node& node);
 
 /// Rule for an operator, nullptr where there is none. The table is in lowering/registry.cpp.
 const LoweringRule* find_lowering(std::string_view op);

@@ -25,13 +25,41 @@ double scale_of(const std::vector<double>& scale, std::size_t channel) {
   return scale[scale.size() > 1 ? channel : 0];
 }
 
-/// Bias in accumulator steps, for the operators that apply it themselves.
+/// sum_k w[c,k]: what one step of x's zero point adds to the accumulator of channel c.
+std::vector<std::int64_t> channel_sums(const DeferredLinear& linear, const Tensor& codes) {
+  const std::vector<std::int64_t> q = to_int64(codes);
+  std::vector<std::int64_t> sums(linear.channels(), 0);
+  const std::size_t each = q.size() / sums.size();
+  for (std::size_t i = 0; i < q.size(); ++i)
+    sums[linear.op == "MatMul" ? i % sums.size() : i / each] += q[i];
+  return sums;
+}
+
+/// The constant term of each channel in accumulator steps, rounded,
+///   b[c] = round(bias[c] / scale[c]) - zero_point_x * sum_k w[c,k],
+/// as sum_k w*(x - z) = sum_k w*x - z*sum_k w; empty where there is none.
+std::vector<double> offset_steps(const DeferredLinear& linear, const QuantizedWeights& weights,
+                                 const std::vector<double>& scale) {
+  if (!linear.has_offset()) return {};
+  std::vector<double> steps(linear.channels(), 0.0);
+  for (std::size_t c = 0; c < linear.bias.size(); ++c)
+    steps[c] = std::floor(linear.bias[c] / scale_of(scale, c) + 0.5);
+  if (linear.x_zero_point == 0) return steps;
+  const std::vector<std::int64_t> sums = channel_sums(linear, weights.q);
+  for (std::size_t c = 0; c < steps.size(); ++c)
+    steps[c] -= static_cast<double>(linear.x_zero_point * sums[c]);
+  return steps;
+}
+
+/// The same for the operators that apply it themselves.
 std::vector<std::int32_t> integer_bias(const DeferredLinear& linear,
+                                       const QuantizedWeights& weights,
                                        const std::vector<double>& scale) {
   std::vector<std::int32_t> q;
   if (linear.bias_in_requant) return q;
-  for (std::size_t c = 0; c < linear.bias.size(); ++c) {
-    const double rounded = std::floor(linear.bias[c] / scale_of(scale, c) + 0.5);
+  const std::vector<double> steps = offset_steps(linear, weights, scale);
+  for (std::size_t c = 0; c < steps.size(); ++c) {
+    const double rounded = steps[c];
     // Integers travel as float32, which is exact up to 2^24.
     if (std::abs(rounded) > 16777216.0)
       throw Error(ErrorCode::overflow, linear.origin,
@@ -51,7 +79,8 @@ std::vector<Interval> reachable(const DeferredLinear& linear, const QuantizedWei
   BoundsAnalysis bounds(g);
   bounds.assume(in, x);
   const ValueId acc = g.emit(linear.op, "acc", {in, g.add_constant("w", weights.q)}, linear.attrs);
-  const std::vector<std::int32_t> bias = integer_bias(linear, accumulator_scale(linear, weights));
+  const std::vector<std::int32_t> bias =
+      integer_bias(linear, weights, accumulator_scale(linear, weights));
   std::vector<Interval> out;
   for (std::size_t c = 0; c < linear.channels(); ++c) {
     Interval i = bounds.of(acc).of(c);
@@ -79,7 +108,7 @@ void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weigh
   linear.scale = accumulator_scale(linear, weights);
   const std::string acc_name = linear.name + "_acc";
   std::vector<ValueId> inputs{linear.x, w};
-  std::vector<std::int32_t> q = integer_bias(linear, linear.scale);
+  std::vector<std::int32_t> q = integer_bias(linear, weights, linear.scale);
   const bool has_bias = std::ranges::any_of(q, [](std::int32_t b) { return b != 0; });
   if (linear.op == "Gemm") {
     if (q.empty()) q.assign(linear.channels(), 0);
@@ -95,7 +124,10 @@ void Lowering::emit_linear(DeferredLinear& linear, const QuantizedWeights& weigh
     linear.accumulator =
         emit("Add", linear.name + "_biased", {linear.accumulator, b}, {}, linear.origin);
   }
-  if (linear.bias_in_requant) linear.offset = linear.bias;
+  if (!linear.bias_in_requant) return;
+  linear.offset = offset_steps(linear, weights, linear.scale);
+  for (std::size_t c = 0; c < linear.offset.size(); ++c)
+    linear.offset[c] *= scale_of(linear.scale, c);
 }
 
 /// Weights with the scales their magnitudes ask for. A channel of nothing but zeros asks for none:
@@ -168,16 +200,14 @@ std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
                                                    double out_scale, const RequantLimits& limits,
                                                    std::string* why) {
   const std::vector<double> scale = accumulator_scale(linear, weights);
-  const bool adds_bias = linear.bias_in_requant && !linear.bias.empty();
+  const bool adds_bias = linear.bias_in_requant && linear.has_offset();
   std::vector<Interval> acc =
       reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
   const std::size_t sets = weights.scale.size() > 1 || adds_bias ? linear.channels() : 1;
   if (sets == 1) acc = {hull(acc)};
   std::vector<double> ratio, bias;
-  for (std::size_t c = 0; c < sets; ++c) {
-    ratio.push_back(scale_of(scale, c) / out_scale);
-    if (adds_bias) bias.push_back(linear.bias[c] / scale_of(scale, c));
-  }
+  for (std::size_t c = 0; c < sets; ++c) ratio.push_back(scale_of(scale, c) / out_scale);
+  if (adds_bias) bias = offset_steps(linear, weights, scale);
   return choose_requant(ratio, bias, acc, limits, why);
 }
 
@@ -191,10 +221,11 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
   QuantizedWeights natural = natural_weights(linear);
   const std::size_t n = linear.channels();
-  const bool adds_bias = linear.bias_in_requant && !linear.bias.empty();
+  const bool adds_bias = linear.bias_in_requant && linear.has_offset();
   const double unit = linear.x_scale / wanted.scale;
   std::string why;
-  if (const auto own = grid_weights(linear))
+  const auto own = options_.exact_multipliers ? grid_weights(linear) : natural;
+  if (own)
     if (const auto choice = requant_for(linear, *own, wanted.scale, options_.requant, &why)) {
       emit_linear(linear, *own);
       linear.shift = choice->shift;
@@ -204,13 +235,17 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
   // Weights that are all zero have any scale: a fine one, for the sake of the bias.
   if (std::ranges::all_of(to_int64(natural.q), [](std::int64_t v) { return v == 0; }))
     for (double& s : natural.scale) s = std::ldexp(1.0, -8) / unit;
+  // Of the requant's output steps; which channel scale they are rounded at matters little here.
+  const std::vector<double> scale = accumulator_scale(linear, natural);
+  std::vector<double> offset = offset_steps(linear, natural, scale);
+  for (std::size_t k = 0; k < offset.size(); ++k) offset[k] *= scale_of(scale, k) / wanted.scale;
   for (int shift = options_.requant.max_shift; shift >= options_.requant.min_shift; --shift) {
     std::vector<double> weight_scale = natural.scale;
     for (std::size_t c = 0; c < weight_scale.size(); ++c) {
       double mul = std::ceil(natural.scale[c] * unit * std::ldexp(1.0, shift) - 1e-6);
       for (std::size_t k = 0; adds_bias && k < n; ++k)
         if (weight_scale.size() == 1 || k == c)
-          mul = std::max(mul, least_mul(linear.bias[k] / wanted.scale, shift, options_.requant));
+          mul = std::max(mul, least_mul(offset[k], shift, options_.requant));
       weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
     }
     const QuantizedWeights weights =

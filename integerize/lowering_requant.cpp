@@ -28,6 +28,7 @@ double nearly_one(const Interval& reach) {
 Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scale,
                                     const std::vector<double>& offset, const QuantParams& wanted,
                                     bool scale_is_fixed, const std::string& name) {
+  if (wanted.zero_point != 0) return requant_affine(acc, scale, offset, wanted, name);
   const bool no_offset = std::ranges::all_of(offset, [](double o) { return o == 0; });
   if (scale.size() == 1 && no_offset && !scale_is_fixed && scale.front() > 0)
     return requant_free(acc, scale.front(), wanted, name);
@@ -35,6 +36,27 @@ Activation Lowering::requant_vector(ValueId acc, const std::vector<double>& scal
   if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
   if (const auto a = requant_centred(acc, scale, offset, wanted, name)) return *a;
   unsafe(node_, name, why);
+}
+
+/// To codes with a zero point, which is one more offset. The scale is what the rounded multiplier
+/// of the first channel makes of the wanted one, and the zero point is added in its steps. Where
+/// its add would leave the limits: codes without a zero point.
+Activation Lowering::requant_affine(ValueId acc, const std::vector<double>& scale,
+                                    const std::vector<double>& offset, QuantParams wanted,
+                                    const std::string& name) {
+  const double own = std::abs(scale.front());
+  RequantLimits limits = options_.requant;
+  limits.free_scale = true;
+  if (const auto one = choose_scalar_requant(own / wanted.scale, bounds_.of(acc).hull(), limits))
+    wanted.scale = own / one->effective_scale;
+  std::vector<double> shifted = offset.empty() ? std::vector<double>{0.0} : offset;
+  for (double& o : shifted) o += static_cast<double>(wanted.zero_point) * wanted.scale;
+  std::string why;
+  if (const auto a = try_requant_vector(acc, scale, shifted, wanted, name, why)) return *a;
+  const auto zero = static_cast<double>(wanted.zero_point), top = static_cast<double>(wanted.hi());
+  const Range r{-zero * wanted.scale, (top - zero) * wanted.scale};
+  return requant_vector(acc, scale, offset, quantizer_(r, spec(Signedness::signed_, Width::bits8)),
+                        false, name);
 }
 
 std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
@@ -93,7 +115,7 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantPara
   all.add = {0};
   all.shift = choice->shift;
   QuantParams quant = wanted;
-  quant.scale = choice->output_scale(acc_scale);
+  if (options_.effective_scales || ratio >= 1) quant.scale = choice->output_scale(acc_scale);
   return emit_requant(acc, all, quant, name);
 }
 

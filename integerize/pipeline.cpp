@@ -58,6 +58,12 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   o.weight_levels_of = r.weight_levels_of;
   o.per_channel_weights = r.per_channel_weights;
   o.quantizer = r.quantizer;
+  o.effective_scales = r.effective_scales;
+  o.exact_multipliers = r.exact_multipliers;
+  o.merge_requants = r.merge_requants;
+  o.own_mean_scale = r.own_mean_scale;
+  o.zero_points = r.zero_points;
+  o.fitted_gelu = r.fitted_gelu;
   o.softmax = r.softmax;
   o.requant.max_add_per_mul = target.max_add_per_mul;
   o.requant.product_bits = static_cast<int>(r.requant_bits);
@@ -285,6 +291,11 @@ IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& tab
   };
   IntegerizeOptions options = integerize_options(recipe, job.target);
   options.grids = fake.tensors;
+  options.code_counts = [&](const std::string& tensor, const QuantParams& grid) {
+    const TensorCalibration* found = table.find(tensor);
+    return found && found->statistics.count() > 0 ? code_counts(found->statistics, grid)
+                                                  : std::vector<double>{};
+  };
   options.keep_weight_grids = fake.weights;
   IntegerNetwork network = integerize(graph, ranges, options);
   rewrite(network.graph, {.passes = {"merge_reshapes", "merge_transposes", "eliminate_identity",

@@ -140,9 +140,21 @@ const std::vector<Field>& fields() {
               "one weight scale per output channel"),
       boolean("quantization", "equalize", &Recipe::equalize,
               "features of linear attentions share a scale after factors that cancel"),
+      boolean("quantization", "own_mean_scale", &Recipe::own_mean_scale,
+              "false: a mean keeps its operand's scale"),
+      boolean("quantization", "zero_points", &Recipe::zero_points,
+              "GELU's output uses all codes where linear nodes alone read it"),
       text("operators", "softmax", &Recipe::softmax,
            "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), itamax, "
            "lut (table of exponentials, where the target has Table)"),
+      boolean("operators", "fitted_gelu", &Recipe::fitted_gelu,
+              "iGELU's constants fit the calibration data; false: I-BERT's"),
+      boolean("requant", "effective_scales", &Recipe::effective_scales,
+              "false: a rounded multiplier counts as if it were exact"),
+      boolean("requant", "exact_multipliers", &Recipe::exact_multipliers,
+              "weights stretched until each channel's multiplier is an integer"),
+      boolean("requant", "merge_requants", &Recipe::merge_requants,
+              "false: a second requant reads the 8 bits of the first"),
       integer("requant", "requant_bits", &Recipe::requant_bits,
               "width of x*mul + add on the target"),
       integer("requant", "max_shift", &Recipe::max_shift,
@@ -220,10 +232,29 @@ void read_table(const toml::table& table, const std::string& section, const std:
 
 }  // namespace
 
+std::optional<Recipe> preset_recipe(std::string_view name) {
+  Recipe r;
+  if (name == "default") return r;
+  if (name != "quantlib") return std::nullopt;
+  r.observer = "min_max";
+  r.max_shift = 18;
+  r.equalize = r.zero_points = r.fitted_gelu = r.own_mean_scale = false;
+  r.effective_scales = r.exact_multipliers = r.merge_requants = false;
+  return r;
+}
+
 Recipe parse_recipe(std::string_view toml_text, const std::string& file_name) {
   Recipe recipe;
   try {
-    read_table(toml::parse(toml_text), "", file_name, recipe);
+    toml::table table = toml::parse(toml_text);
+    if (const toml::node* preset = table.get("preset")) {
+      const auto name = preset->value_exact<std::string>();
+      const auto known = name ? preset_recipe(*name) : std::nullopt;
+      if (!known) reject(file_name, *preset, "preset", "is neither \"default\" nor \"quantlib\"");
+      recipe = *known;
+      table.erase("preset");
+    }
+    read_table(table, "", file_name, recipe);
   } catch (const toml::parse_error& e) {
     throw Error(ErrorCode::parse, fmt::format("{}:{}", file_name, e.source().begin.line),
                 std::string(e.description()), "the recipe must be valid TOML");
@@ -233,6 +264,7 @@ Recipe parse_recipe(std::string_view toml_text, const std::string& file_name) {
 }
 
 Recipe load_recipe(const std::filesystem::path& path) {
+  if (const auto preset = preset_recipe(path.string())) return *preset;
   return parse_recipe(read_file(path), path.string());
 }
 

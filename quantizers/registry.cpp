@@ -39,15 +39,18 @@ std::string_view to_string(Signedness signedness) {
       return "signed";
     case Signedness::unsigned_:
       return "unsigned";
+    case Signedness::affine:
+      return "affine";
   }
   return "automatic";
 }
 
 Signedness signedness_from(std::string_view word) {
-  for (Signedness s : {Signedness::automatic, Signedness::signed_, Signedness::unsigned_})
+  for (Signedness s :
+       {Signedness::automatic, Signedness::signed_, Signedness::unsigned_, Signedness::affine})
     if (word == to_string(s)) return s;
   throw Error(ErrorCode::invalid_argument, std::string(word), "not a signedness",
-              "use automatic, signed or unsigned");
+              "use automatic, signed, unsigned or affine");
 }
 
 }  // namespace waveq

@@ -33,6 +33,8 @@ bool wants_signed(Range range, const QuantSpec& spec) {
       return true;
     case Signedness::unsigned_:
       return false;
+    case Signedness::affine:
+      return false;
     case Signedness::automatic:
       break;
   }
@@ -46,9 +48,15 @@ namespace methods {
 QuantParams symmetric(Range range, const QuantSpec& spec) {
   check(range, spec);
   QuantParams params{.n_levels = spec.n_levels, .is_signed = wants_signed(range, spec)};
-  const double negative = params.is_signed ? std::max(-range.lo, 0.0) : 0.0;
+  const bool affine = spec.signedness == Signedness::affine;
+  const double negative = params.is_signed || affine ? std::max(-range.lo, 0.0) : 0.0;
   const double positive = std::max(range.hi, 0.0);
   if (std::max(negative, positive) < kNegligible) return params;
+  if (affine) {
+    params.scale = (negative + positive) / static_cast<double>(params.hi());
+    params.zero_point = static_cast<std::int64_t>(std::floor(negative / params.scale + 0.5));
+    return params;
+  }
   if (positive >= kNegligible && params.hi() == 0)
     throw Error(ErrorCode::invalid_argument, "quantizer",
                 fmt::format("range [{}, {}] on the signed grid {{-1, 0}}", range.lo, range.hi),

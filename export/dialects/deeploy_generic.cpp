@@ -1,6 +1,7 @@
 // The PACTOps dialect as Deeploy's Generic platform accepts it.
 #include "dialects/deeploy_checks.h"
 #include "dialects/dialects.h"
+#include "legalize/legalize.h"
 
 namespace waveq {
 
@@ -55,6 +56,13 @@ TargetProfile deeploy_generic() {
       profile("deeploy-generic", "PACTOps dialect as Deeploy's Generic platform maps it", rows());
   p.source = "pulp-platform/Deeploy bf64cfa, Targets/Generic";
   p.arithmetic = generic_arithmetic();
+  p.zero_point_behind_gelu = true;
+  p.form.legalizations = {
+      {"part_added_requants", "RQ(f(x)) + add = RQ(Reshape(f(x))) + add, f = iGELU, IntegerDiv",
+       "f and its requant become one kernel, which applies the add wrongly "
+       "(deeploy-dialect.md T5)",
+       part_added_requants},
+  };
   p.check = check;
   return p;
 }

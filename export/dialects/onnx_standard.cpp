@@ -193,6 +193,7 @@ TargetProfile onnx_standard() {
   p.general_conv = true;
   p.requant_per_channel = true;
   p.broadcast = true;
+  p.zero_point_behind_gelu = true;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;

@@ -20,6 +20,7 @@ TargetAbilities TargetProfile::abilities() const {
   a.keeps_dialect = keeps_dialect;
   a.general_conv = general_conv;
   a.requant_per_channel = requant_per_channel;
+  a.zero_point_behind_gelu = zero_point_behind_gelu;
   a.max_add_per_mul = max_add_per_mul;
   a.broadcast = broadcast;
   for (const TargetOperator& op : operators) a.operators.insert(op.op);

@@ -84,6 +84,7 @@ TargetProfile waveq_domain() {
                        "iLSTM"};
   p.general_conv = true;
   p.requant_per_channel = true;
+  p.zero_point_behind_gelu = true;
   p.max_add_per_mul = std::int64_t{1} << 24;
   p.broadcast = true;
   p.limits = {"static shapes; tensors have the integer types they mean",

@@ -10,6 +10,11 @@ namespace waveq {
 /// and its requant as one have a single result.
 void separate_requants(Graph& graph);
 
+/// RequantShift(f(x)) with an add other than 0 behind iGELU, IntegerDiv or iHardswish =>
+/// RequantShift(Reshape(f(x))) to the same shape: kernels that compute f and its requant as one
+/// apply such an add wrongly, and the view between keeps the two apart.
+void part_added_requants(Graph& graph);
+
 /// Conv over [1,C,T] => Conv over [1,C,1,T]; Gemm over [1,K] with constant weights and no bias =>
 /// 1x1 Conv over [1,K,1,1]. Requants, sums and other elementwise operators behind them keep the
 /// longer shape, network outputs included; a Reshape stands wherever another operator reads or

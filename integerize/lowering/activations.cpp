@@ -33,18 +33,20 @@ void lower_clip(Lowering& to, const Node& node) {
   to.define(node.outputs.front(), std::move(q));
 }
 
-/// iGELU and its scale (approximation.h); the kernel's 8-bit constants bound the input's scale from
-/// below.
+/// iGELU and its scale (approximation.h), its constants fitted to how often each code occurs; the
+/// kernel's 8-bit constants bound the input's scale from below.
 void lower_gelu(Lowering& to, const Node& node) {
   const Activation x = to.signed_activation(node.inputs[0], kGeluFinest);
-  const IGelu p = choose_igelu(x.quant.scale);
+  const IGelu p = to.options().fitted_gelu
+                      ? fit_igelu(x.quant.scale, to.code_counts(node.inputs[0], x.quant))
+                      : choose_igelu(x.quant.scale);
   Attrs attrs;
   attrs.set("b", std::int64_t{p.b});
   attrs.set("one", std::int64_t{p.one});
   const ValueId y = node.outputs.front();
   Quantity q;
   q.id = to.emit("iGELU", to.name_for(y, "_acc"), {x.id}, attrs);
-  q.scale = {igelu_scale(x.quant.scale)};
+  q.scale = {igelu_scale(x.quant.scale, p)};
   to.define(y, std::move(q));
 }
 

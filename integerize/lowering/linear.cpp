@@ -10,6 +10,18 @@ namespace waveq {
 
 namespace {
 
+/// A matrix of one number other than 0, as in sums of rows: exact as ones of that scale.
+bool is_uniform(const Tensor& w) {
+  const std::vector<double> values = to_double(w);
+  return !values.empty() && values.front() > 0 && std::isfinite(values.front()) &&
+         std::ranges::all_of(values, [&](double v) { return v == values.front(); });
+}
+
+/// A product by this constant becomes one with each matrix of it, not a linear node.
+bool is_matrix_batch(const Graph& graph, ValueId constant) {
+  return graph.value(constant).type.shape.size() > 2 || is_uniform(graph.constant(constant));
+}
+
 /// The integer input and the names every deferred linear node needs; its second input has the
 /// weights.
 std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId x) {
@@ -20,6 +32,7 @@ std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId
   linear->origin = node.origin.empty() ? node.name : node.origin;
   linear->x = in.id;
   linear->x_scale = in.quant.scale;
+  linear->x_zero_point = in.quant.zero_point;
   linear->weights_name = to.source().value(node.inputs.at(1)).name;
   linear->bias_in_requant = node.op == "Conv";
   linear->weight_levels = to.weight_levels();
@@ -99,6 +112,18 @@ Tensor without_dilations(const Tensor& w, const std::vector<std::int64_t>& dilat
 
 }  // namespace
 
+bool folds_zero_point(const Graph& graph, const Node& node) {
+  const auto is_constant = [&](std::size_t i) { return graph.is_constant(node.inputs.at(i)); };
+  if (node.inputs.size() < 2 || is_constant(0) || !is_constant(1)) return false;
+  if (node.op == "Conv") {
+    const std::vector<std::int64_t> pads = node.attrs.get_ints("pads", {});
+    return !node.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME") &&
+           std::ranges::all_of(pads, [](std::int64_t p) { return p == 0; });
+  }
+  if (node.op == "Gemm") return node.attrs.get_int("transA", 0) == 0;
+  return node.op == "MatMul" && !is_matrix_batch(graph, node.inputs[1]);
+}
+
 /// Conv with constant weights [O, C/g, k...], any group, dilation and padding.
 void lower_conv(Lowering& to, const Node& node) {
   const Tensor& w = constant_operand(to, node, 1, "weight");
@@ -156,13 +181,6 @@ void lower_gemm(Lowering& to, const Node& node) {
 
 namespace {
 
-/// A matrix of one number other than 0, as in sums of rows: exact as ones of that scale.
-bool is_uniform(const Tensor& w) {
-  const std::vector<double> values = to_double(w);
-  return !values.empty() && values.front() > 0 && std::isfinite(values.front()) &&
-         std::ranges::all_of(values, [&](double v) { return v == values.front(); });
-}
-
 /// A constant matrix for each matrix of the left operand, one weight scale for all.
 void by_constant_batch(Lowering& to, const Node& node) {
   const ValueId b = node.inputs[1], y = node.outputs.front();
@@ -197,8 +215,7 @@ void lower_matmul(Lowering& to, const Node& node) {
     to.refuse("operands of rank 1 have no integer form");
   if (to.is_constant(a))
     to.refuse("a constant left operand has no integer form; transpose the product");
-  if (to.is_constant(b) && (to.shape(b).size() > 2 || is_uniform(to.source().constant(b))))
-    return by_constant_batch(to, node);
+  if (to.is_constant(b) && is_matrix_batch(to.source(), b)) return by_constant_batch(to, node);
   if (to.is_constant(b)) {
     auto linear = deferred(to, node, a);
     if (to.shape(a).size() == 2) {

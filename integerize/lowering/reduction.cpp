@@ -74,8 +74,9 @@ void lower_reduce(Lowering& to, const Node& node) {
   const double acc_scale =
       in.quant.scale / (node.op == "ReduceMean" ? static_cast<double>(count) : 1.0);
   // Which sign the result has, the operand's storage decides: a mean of unsigned codes is unsigned.
-  const QuantParams wanted =
+  QuantParams wanted =
       to.wanted(y, in.quant.is_signed ? Signedness::signed_ : Signedness::unsigned_);
+  if (!to.options().own_mean_scale) wanted.scale = in.quant.scale;
   const Activation mean = to.requant_free(acc, acc_scale, wanted, to.name_for(y, "_rq"));
   const Shape& out_shape = to.shape(y);
   Activation out{to.emit("Reshape", to.name_for(y),

@@ -37,10 +37,12 @@ Floats bell_with_outliers(float reach, int outliers) {
 double true_error(const Floats& values, const QuantParams& p) {
   double sum = 0.0;
   for (const float x : values) {
+    const auto zero = static_cast<double>(p.zero_point);
     const double q =
-        std::fmin(std::fmax(std::floor(x / p.scale + 0.5), static_cast<double>(p.lo())),
+        std::fmin(std::fmax(std::floor(x / p.scale + 0.5) + zero, static_cast<double>(p.lo())),
                   static_cast<double>(p.hi()));
-    sum += (x - q * p.scale) * (x - q * p.scale);
+    const double error = x - (q - zero) * p.scale;
+    sum += error * error;
   }
   return sum;
 }
@@ -247,9 +249,13 @@ TEST_CASE("quantization error: agrees with really quantizing many values") {
   const QuantParams unsigned_grid{0.02, 0, 256, false};
   CHECK(quantization_error(s, unsigned_grid).total ==
         doctest::Approx(true_error(values, unsigned_grid)).epsilon(0.01));
+  for (const QuantParams& affine : {QuantParams{0.02, 40, 256, false}, {0.01, -100, 256, true}})
+    CHECK(quantization_error(s, affine).total ==
+          doctest::Approx(true_error(values, affine)).epsilon(0.01));
 }
 
-TEST_CASE("quantization error: needs a symmetric grid") {
-  CHECK_THROWS_AS(quantization_error(observed({1.0f}), {1.0, 3, 256, true}), Error);
+TEST_CASE("quantization error: needs a grid that holds zero") {
+  CHECK_THROWS_AS(quantization_error(observed({1.0f}), {1.0, 128, 256, true}), Error);
+  CHECK_THROWS_AS(quantization_error(observed({1.0f}), {1.0, -1, 256, false}), Error);
   CHECK_THROWS_AS(quantization_error(observed({1.0f}), {0.0, 0, 256, true}), Error);
 }

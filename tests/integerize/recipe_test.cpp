@@ -47,6 +47,21 @@ TEST_CASE("recipe: the default and a changed one survive writing and reading") {
   CHECK(to_toml(parse_recipe(to_toml(r), "r")) == to_toml(r));
 }
 
+TEST_CASE("recipe: a preset sets what the other keys change") {
+  const Recipe quantlib = preset_recipe("quantlib").value();
+  CHECK(quantlib.max_shift == 18);
+  CHECK_FALSE(quantlib.merge_requants);
+  CHECK(preset_recipe("default") == Recipe{});
+  CHECK_FALSE(preset_recipe("nemo").has_value());
+  CHECK(load_recipe("quantlib") == quantlib);
+  CHECK(parse_recipe(to_toml(quantlib), "r") == quantlib);
+  Recipe expected = quantlib;
+  expected.merge_requants = true;
+  CHECK(parse_recipe("preset = \"quantlib\"\n[requant]\nmerge_requants = true\n", "r") == expected);
+  CHECK(problem_of("\npreset = \"nemo\"\n").where == "r.toml:2");
+  CHECK(problem_of("preset = 1\n").code == ErrorCode::invalid_argument);
+}
+
 TEST_CASE("recipe: whole numbers are accepted where a real one is wanted") {
   CHECK(parse_recipe("[gates]\nmin_sqnr_db = 19\n", "r").min_sqnr_db == 19.0);
 }

@@ -45,6 +45,19 @@ TEST_CASE("symmetric: the spec can force either signedness") {
   CHECK(choose_params({-3.0, -1.0}, {256, Signedness::unsigned_}).scale == 1.0);
 }
 
+TEST_CASE("affine: unsigned, the whole range on the grid, zero exactly a code") {
+  CHECK(choose_params({-0.5, 2.05}, {256, Signedness::affine}) ==
+        QuantParams{2.55 / 255.0, 50, 256, false});
+  CHECK(choose_params({0.0, 51.0}, {256, Signedness::affine}) == QuantParams{0.2, 0, 256, false});
+  CHECK(choose_params({3.0, 51.0}, {256, Signedness::affine}) == QuantParams{0.2, 0, 256, false});
+  CHECK(choose_params({-51.0, -3.0}, {256, Signedness::affine}) ==
+        QuantParams{0.2, 255, 256, false});
+  CHECK(choose_params({0.0, 0.0}, {256, Signedness::affine}) == QuantParams{1.0, 0, 256, false});
+  const QuantParams pow2 =
+      make_quantizer("symmetric_pow2")({-0.5, 2.05}, {256, Signedness::affine});
+  CHECK(pow2 == QuantParams{0x1p-6, 32, 256, false});
+}
+
 TEST_CASE("symmetric: every number of levels keeps both ends on the grid") {
   for (std::int64_t n : {3, 4, 5, 15, 16, 255, 256, 65535, 65536}) {
     for (const Range r : {Range{-1.0, 1.0}, Range{-7.0, 0.3}, Range{-0.1, 5.0}, Range{0.0, 3.0}}) {
@@ -114,6 +127,7 @@ TEST_CASE("quantizers: an unknown name is answered with the known ones") {
     CHECK(std::string(e.what()) ==
           "afine: no quantizer has this name; use one of symmetric, symmetric_pow2");
   }
+  CHECK(signedness_from("affine") == Signedness::affine);
   CHECK(signedness_from("unsigned") == Signedness::unsigned_);
   CHECK(to_string(signedness_from("signed")) == "signed");
   CHECK(to_string(signedness_from("automatic")) == "automatic");

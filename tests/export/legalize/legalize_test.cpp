@@ -133,6 +133,18 @@ TEST_CASE(
   CHECK(operators(check_same(single.g, separate_requants))["Conv"] == 1);
 }
 
+TEST_CASE("part_added_requants: a view stands between iGELU and a requant with an add") {
+  const Attrs gelu = attributes({{"b", std::int64_t{-40}}, {"one", std::int64_t{1600}}});
+  Net n;
+  const ValueId y = n.op("iGELU", {n.in({1, 2, 4})}, gelu);
+  n.g.add_output(n.requant(y, n.c<std::int32_t>({}, 3), n.c<std::int32_t>({}, 600), 1 << 20, 0));
+  const Graph parted = check_same(n.g, part_added_requants);
+  CHECK(operators(parted)["Reshape"] == 1);
+  Net plain;
+  plain.g.add_output(plain.requant(plain.op("iGELU", {plain.in({1, 2, 4})}, gelu), 3, 1 << 20));
+  CHECK(operators(check_same(plain.g, part_added_requants))["Reshape"] == 0);
+}
+
 TEST_CASE(
     "explicit_pads: unequal pads and strided depthwise pads leave the Conv, one Pad for one "
     "tensor") {

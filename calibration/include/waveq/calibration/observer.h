@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "waveq/calibration/statistics.h"
 #include "waveq/quantizers/quantizer.h"
@@ -60,8 +61,13 @@ struct QuantizationError {
 };
 
 /// Estimate from the histogram: values spread evenly within their bin (integrated exactly, not
-/// sampled), those of the middle bin count as 0. Zero point 0 only. The same bits on every host:
+/// sampled), those of the middle bin count as 0. The same bits on every host:
 /// sums run in order of the bins, and nothing but + - * / is used.
 QuantizationError quantization_error(const TensorStatistics& statistics, const QuantParams& params);
+
+/// How many of the observed values each code of the grid stands for, lo()..hi() in order; values
+/// beyond the grid's ends count for the end. Estimated from the histogram as quantization_error is.
+/// \throws Error{invalid_argument} as quantization_error.
+std::vector<double> code_counts(const TensorStatistics& statistics, const QuantParams& params);
 
 }  // namespace waveq

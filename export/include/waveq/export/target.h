@@ -55,6 +55,7 @@ struct TargetProfile {
   std::vector<std::string> int16_operators;
   bool keeps_dialect = false;        ///< the integers of a Deeploy target (TargetAbilities)
   bool general_conv = false;         ///< Conv takes any group and dilation
+  bool zero_point_behind_gelu = false;  ///< a requant behind iGELU may have an add
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;

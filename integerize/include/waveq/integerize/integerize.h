@@ -24,7 +24,10 @@ struct TargetAbilities {
   /// Tables only for functions that the dialect has no operator for, so that the integers are those
   /// of its targets.
   bool keeps_dialect = false;
-  bool general_conv = false;         ///< Conv takes any group and dilation
+  bool general_conv = false;  ///< Conv takes any group and dilation
+  /// The requant behind iGELU may have an add (TargetForm's legalizations see to it where the
+  /// consumer merges the two): its output takes a zero point where linear nodes alone read it.
+  bool zero_point_behind_gelu = false;
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
@@ -45,12 +48,23 @@ struct IntegerizeOptions {
   /// Levels of the weights of single nodes, 3..256, named as in `precision`.
   std::map<std::string, std::int64_t> weight_levels_of;
   bool per_channel_weights = true;
+  /// Measures against rounding, each of which can be left out for comparison (preset "quantlib").
+  bool effective_scales = true;   ///< what follows uses the scale that a rounded multiplier applies
+  bool exact_multipliers = true;  ///< weight scales are stretched until multipliers are integers
+  bool merge_requants = true;  ///< a second requant reads the accumulator, not the first's 8 bits
+  bool own_mean_scale = true;  ///< a mean gets the scale of its range, not that of its operand
+  bool zero_points = true;     ///< of tensors whose readers fold them (zero_point_behind_gelu)
+  bool fitted_gelu = true;     ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";
   std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
   RequantLimits requant;
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.
   std::map<std::string, TensorGrid> grids;
+  /// How often each code of a float tensor (by name) occurs on this grid, lo() first; empty where
+  /// that is not known. Approximations are fitted to it.
+  std::function<std::vector<double>(const std::string& tensor, const QuantParams& grid)>
+      code_counts;
   /// Weights that already lie on an integer grid of these levels keep it: the requant's multiplier
   /// is then rounded instead of the weights.
   bool keep_weight_grids = false;
@@ -66,6 +80,7 @@ struct Correspondence {
   std::string float_value;
   std::string integer_value;
   double scale = 1.0;
+  std::int64_t zero_point = 0;
 };
 
 /// Where the integer weights of a linear node come from.

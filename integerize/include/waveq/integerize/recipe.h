@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,12 @@ struct Recipe {
   std::map<std::string, std::int64_t> precision;
   /// Levels of the weights of single nodes: see IntegerizeOptions::weight_levels_of.
   std::map<std::string, std::int64_t> weight_levels_of;
+  bool own_mean_scale = true;  ///< this and the next five: see IntegerizeOptions
+  bool zero_points = true;
+  bool fitted_gelu = true;
+  bool effective_scales = true;
+  bool exact_multipliers = true;
+  bool merge_requants = true;
   std::int64_t requant_bits = 32;  ///< width of the requant's product on the target, 16..32
   std::int64_t max_shift = 24;     ///< largest requant shift, 1..31
 
@@ -60,9 +67,16 @@ struct Recipe {
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };
 
+/// The recipe that a name stands for: "default", or "quantlib", which leaves out what waveq does
+/// beyond QuantLib's integerization: min-max ranges, D = 2^18 (less where the proof asks for it),
+/// multipliers rounded as they come, 8 bits between any two requants, means in the scale of their
+/// operand, I-BERT's constants for GELU. Nothing for another name. Source: deeploy-dialect.md 11.
+std::optional<Recipe> preset_recipe(std::string_view name);
+
 /// Reads a TOML text. \throws Error{parse} with file and line; Error{invalid_argument} for an
 /// unknown key, naming the nearest ones, or a value outside its range.
 Recipe parse_recipe(std::string_view toml, const std::string& file_name);
+/// A file, or the name of a preset. A file's key `preset` says what its other keys change.
 Recipe load_recipe(const std::filesystem::path& path);
 /// \throws Error{invalid_argument} for a value outside its range.
 void check_recipe(const Recipe& recipe);

@@ -15,9 +15,10 @@ enum class Signedness {
   automatic,  ///< unsigned where the range has no negative part
   signed_,    ///< always signed
   unsigned_,  ///< always unsigned: the negative part of the range is clipped to 0 (fused ReLU)
+  affine,     ///< unsigned, with a zero point where the range has a negative part
 };
 
-/// "automatic", "signed", "unsigned".
+/// "automatic", "signed", "unsigned", "affine".
 std::string_view to_string(Signedness signedness);
 /// \throws Error{invalid_argument} for any other word.
 Signedness signedness_from(std::string_view word);
@@ -36,6 +37,7 @@ using Quantizer = std::function<QuantParams(Range, const QuantSpec&)>;
 /// the range are representable without clipping,
 ///   signed:   scale = max(-lo / (n/2), hi / ((n+1)/2 - 1))
 ///   unsigned: scale = hi / (n-1)
+///   affine:   scale = (hi - lo) / (n-1), zero_point = round(-lo / scale), with 0 inside [lo, hi]
 /// in double. Both signed limits count because the grid has one more negative step than positive
 /// ones. Unsigned iff the spec allows it and lo >= 0. Where the range holds nothing that float32
 /// tells from zero (every magnitude below its smallest normal number, 2^-126) the scale is 1: all
