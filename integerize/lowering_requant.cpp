@@ -49,6 +49,15 @@ Activation Lowering::requant_affine(ValueId acc, const std::vector<double>& scal
   limits.free_scale = true;
   if (const auto one = choose_scalar_requant(own / wanted.scale, bounds_.of(acc).hull(), limits))
     wanted.scale = own / one->effective_scale;
+  // The lowest code there is becomes 0: sums over codes that all are positive would pass values
+  // that no input leaves them at.
+  const Interval reach = bounds_.of(acc).hull();
+  const double lowest = std::min(scale.front() * static_cast<double>(reach.lo),
+                                 scale.front() * static_cast<double>(reach.hi)) +
+                        (offset.empty() ? 0.0 : *std::ranges::min_element(offset));
+  const auto below = static_cast<std::int64_t>(std::floor(0.49 - lowest / wanted.scale));
+  wanted.zero_point =
+      std::clamp<std::int64_t>(wanted.zero_point, 0, std::max<std::int64_t>(below, 0));
   std::vector<double> shifted = offset.empty() ? std::vector<double>{0.0} : offset;
   for (double& o : shifted) o += static_cast<double>(wanted.zero_point) * wanted.scale;
   std::string why;

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -258,4 +260,26 @@ TEST_CASE("quantization error: needs a grid that holds zero") {
   CHECK_THROWS_AS(quantization_error(observed({1.0f}), {1.0, 128, 256, true}), Error);
   CHECK_THROWS_AS(quantization_error(observed({1.0f}), {1.0, -1, 256, false}), Error);
   CHECK_THROWS_AS(quantization_error(observed({1.0f}), {0.0, 0, 256, true}), Error);
+}
+
+TEST_CASE("code counts: every value once, where its code is") {
+  const TensorStatistics s = observed({0.0f, 0.26f, 0.26f, -0.24f, 7.0f, -9.0f});
+  const std::vector<double> counts = code_counts(s, {0.5, 1, 8, true});  // codes -4..3, zero at 1
+  REQUIRE(counts.size() == 8);
+  CHECK(std::accumulate(counts.begin(), counts.end(), 0.0) == doctest::Approx(6));
+  CHECK(counts[0] == doctest::Approx(1));  // -9 is clipped to code -4
+  CHECK(counts[7] == doctest::Approx(1));  // 7 to code 3
+  CHECK(counts[5] == doctest::Approx(2));  // 0 and -0.24 to code 1
+  CHECK(counts[6] == doctest::Approx(2));  // 0.26 to code 2
+  const Floats values = bell_with_outliers(6.0f, 10);
+  const QuantParams grid{0.05, 0, 256, true};
+  std::vector<double> counted(256, 0.0);
+  for (const float v : values)
+    counted[static_cast<std::size_t>(std::clamp(std::floor(v / grid.scale + 0.5), -128.0, 127.0) +
+                                     128)] += 1;
+  const std::vector<double> estimate = code_counts(observed(values), grid);
+  double off = 0;
+  for (std::size_t i = 0; i < 256; ++i) off += std::abs(estimate[i] - counted[i]);
+  CHECK(off < 0.05 * static_cast<double>(values.size()));
+  CHECK_THROWS_AS(code_counts(s, {0.0, 0, 256, true}), Error);
 }

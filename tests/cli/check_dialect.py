@@ -49,7 +49,7 @@ POINTS = {
     "gemm.requant": "only RequantShift with add = 0 reads a Gemm",
     "operand.bits": "8-bit operands for Conv, Gemm, MatMul, iGELU, softmax and normalization; int32 for IntegerDiv",
     "matmul.shape": "leading dimensions equal or 1",
-    "lone.requant": "iGELU, IntegerDiv, iHardswish: read by scalar signed RequantShift with add = 0 alone",
+    "lone.requant": "iGELU, IntegerDiv, iHardswish: read by scalar signed RequantShift with add = 0 alone; iGELU through a Reshape by any scalar one",
     "lone.attributes": "iGELU, IntegerDiv, iHardswish: plain integer attributes within their C types",
     "add.operands": "operands of a residual Add come from signed RequantShift or are signed inputs",
     "elementwise.shape": "equal shapes, or a constant of lower rank",

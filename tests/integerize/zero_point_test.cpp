@@ -1,4 +1,5 @@
 #include "net.h"
+#include "waveq/integerize/bounds.h"
 
 namespace waveq {
 namespace {
@@ -52,6 +53,8 @@ TEST_CASE(
     const QuantParams before =
         plain.graph().value(behind_gelu(plain).outputs.front()).quant.value();
     CHECK(g.scale < 0.6 * before.scale);
+    BoundsAnalysis bounds(affine.graph());
+    CHECK(bounds.of(requant.outputs.front()).hull().lo == 0);
     // The requant puts the zero point where the tensor says it is.
     CHECK(static_cast<double>(parameter(affine, requant, 2).front()) /
               static_cast<double>(requant.attrs.require_int("div")) ==
