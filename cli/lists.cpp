@@ -113,9 +113,9 @@ int list_targets(const Common& common, const std::string& explain) {
     std::vector<std::vector<std::string>> rows = {{"operator", "accepts"}};
     for (const TargetOperator& op : t.operators) rows.push_back({op.op, op.accepts});
     print_table(rows);
-    if (!t.form.legalizations.empty()) {
+    if (!t.lowering.form.legalizations.empty()) {
       rows = {{"rewriting", "what it does", "because"}};
-      for (const Legalization& l : t.form.legalizations)
+      for (const Legalization& l : t.lowering.form.legalizations)
         rows.push_back({l.name, l.formula, l.reason});
       fmt::print("\n");
       print_table(rows);

@@ -56,8 +56,8 @@ TargetProfile deeploy_generic() {
       profile("deeploy-generic", "PACTOps dialect as Deeploy's Generic platform maps it", rows());
   p.source = "pulp-platform/Deeploy bf64cfa, Targets/Generic";
   p.arithmetic = generic_arithmetic();
-  p.zero_point_behind_gelu = true;
-  p.form.legalizations = {
+  p.lowering.zero_point_behind_gelu = true;
+  p.lowering.form.legalizations = {
       {"part_added_requants", "RQ(f(x)) + add = RQ(Reshape(f(x))) + add, f = iGELU, IntegerDiv",
        "f and its requant become one kernel, which applies the add wrongly "
        "(deeploy-dialect.md T5)",

@@ -185,9 +185,9 @@ TargetProfile deeploy_siracusa() {
                             rows());
   p.source = "pulp-platform/Deeploy bf64cfa, Targets/PULPOpen; pulp-nn-mixed b69ec23";
   p.arithmetic = pulp_arithmetic();
-  p.form.int8_operands = true;
-  p.form.gemm_bias_in_requant = true;
-  p.form.legalizations = {
+  p.lowering.form.int8_operands = true;
+  p.lowering.form.gemm_bias_in_requant = true;
+  p.lowering.form.legalizations = {
       {"separate_requants", "RQ1(f(x)), RQ2(f(x)) = RQ1(f(x)), RQ2(f'(x)) with a copy f' of f",
        "f and its requant are one kernel (deeploy-dialect.md 5)", separate_requants},
       {"conv_as_2d", "Conv1D = Conv2D of height 1; Gemm = Conv2D of one pixel",

@@ -186,14 +186,14 @@ TargetProfile onnx_standard() {
   p.opset = 13;
   for (const standard::StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
-  p.keeps_dialect = true;
-  p.int16_operators = {"Add",       "Concat",    "Flatten",      "MatMul", "Mul",     "Pad",
-                       "ReduceMax", "Reshape",   "RequantShift", "Slice",  "Squeeze", "Sub",
-                       "Transpose", "Unsqueeze", "iGRU",         "iLSTM"};
-  p.general_conv = true;
-  p.requant_per_channel = true;
-  p.broadcast = true;
-  p.zero_point_behind_gelu = true;
+  p.lowering.keeps_dialect = true;
+  p.lowering.int16 = {"Add",       "Concat",    "Flatten",      "MatMul", "Mul",     "Pad",
+                      "ReduceMax", "Reshape",   "RequantShift", "Slice",  "Squeeze", "Sub",
+                      "Transpose", "Unsqueeze", "iGRU",         "iLSTM"};
+  p.lowering.general_conv = true;
+  p.lowering.requant_per_channel = true;
+  p.lowering.broadcast = true;
+  p.lowering.zero_point_behind_gelu = true;
   p.limits = {"static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;

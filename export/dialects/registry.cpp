@@ -14,17 +14,9 @@ const std::vector<TargetProfile>& targets() {
 }
 
 TargetAbilities TargetProfile::abilities() const {
-  TargetAbilities a;
+  TargetAbilities a = lowering;
   a.name = name;
-  a.form = form;
-  a.keeps_dialect = keeps_dialect;
-  a.general_conv = general_conv;
-  a.requant_per_channel = requant_per_channel;
-  a.zero_point_behind_gelu = zero_point_behind_gelu;
-  a.max_add_per_mul = max_add_per_mul;
-  a.broadcast = broadcast;
   for (const TargetOperator& op : operators) a.operators.insert(op.op);
-  a.int16.insert(int16_operators.begin(), int16_operators.end());
   return a;
 }
 

@@ -78,15 +78,15 @@ TargetProfile waveq_domain() {
   p.opset = 13;
   p.dialect_domain = "waveq";
   p.operators = rows();
-  p.int16_operators = {"Add",     "Concat", "Conv",         "Flatten",   "Gemm",      "MatMul",
-                       "MaxPool", "Mul",    "Pad",          "ReduceMax", "Reshape",   "Slice",
-                       "Squeeze", "Sub",    "RequantShift", "Transpose", "Unsqueeze", "iGRU",
-                       "iLSTM"};
-  p.general_conv = true;
-  p.requant_per_channel = true;
-  p.zero_point_behind_gelu = true;
-  p.max_add_per_mul = std::int64_t{1} << 24;
-  p.broadcast = true;
+  p.lowering.int16 = {"Add",       "Concat",    "Conv",    "Flatten", "Gemm",
+                      "MatMul",    "MaxPool",   "Mul",     "Pad",     "ReduceMax",
+                      "Reshape",   "Slice",     "Squeeze", "Sub",     "RequantShift",
+                      "Transpose", "Unsqueeze", "iGRU",    "iLSTM"};
+  p.lowering.general_conv = true;
+  p.lowering.requant_per_channel = true;
+  p.lowering.zero_point_behind_gelu = true;
+  p.lowering.max_add_per_mul = std::int64_t{1} << 24;
+  p.lowering.broadcast = true;
   p.limits = {"static shapes; tensors have the integer types they mean",
               "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip"};
   p.check = check;

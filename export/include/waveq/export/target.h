@@ -51,17 +51,8 @@ struct TargetProfile {
   std::string dialect_domain;  ///< of the integer dialect's operators
   std::vector<TargetOperator> operators;
   std::vector<ArithmeticRule> arithmetic;
-  /// Operators that read 16-bit operands; RequantShift: that writes them.
-  std::vector<std::string> int16_operators;
-  bool keeps_dialect = false;        ///< the integers of a Deeploy target (TargetAbilities)
-  bool general_conv = false;         ///< Conv takes any group and dilation
-  bool zero_point_behind_gelu = false;  ///< a requant behind iGELU may have an add
-  bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
-  /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
-  std::int64_t max_add_per_mul = 500;
-  bool broadcast = false;  ///< Add, Sub, Mul repeat an operand along axes of length 1
-  /// What the lowering must observe, and the exact rewritings behind it.
-  TargetForm form;
+  /// What the lowering may use and must observe; abilities() adds the names.
+  TargetAbilities lowering;
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);
