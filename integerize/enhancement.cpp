@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <unsupported/Eigen/FFT>
 
 #include "waveq/graph/npz.h"
 
@@ -14,31 +15,12 @@ namespace {
 
 using Complex = std::complex<double>;
 
-/// The product without the standard's detour for infinities.
-Complex times(Complex a, Complex b) {
-  return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
-}
-
-/// Discrete Fourier transform of x[0], x[step], ...: halves as long as the length is even (Cooley
-/// and Tukey 1965), the definition for what is left. turns: e^(-2*pi*i*k/(n*step)), k < n*step.
-void fourier(const Complex* x, std::size_t n, std::size_t step, const std::vector<Complex>& turns,
-             Complex* out) {
-  if (n % 2 == 0 && n > 1) {
-    std::vector<Complex> odd(n / 2);
-    fourier(x, n / 2, 2 * step, turns, out);
-    fourier(x + step, n / 2, 2 * step, turns, odd.data());
-    for (std::size_t k = 0; k < n / 2; ++k) {
-      const Complex even = out[k], turned = times(turns[k * step], odd[k]);
-      out[k] = even + turned;
-      out[k + n / 2] = even - turned;
-    }
-    return;
-  }
-  for (std::size_t k = 0; k < n; ++k) {
-    Complex sum = 0;
-    for (std::size_t i = 0; i < n; ++i) sum += times(x[i * step], turns[i * k % n * step]);
-    out[k] = sum;
-  }
+/// Spectra of real signals: bins 0 to half the length. One for each call: it keeps its plans, which
+/// threads cannot share.
+Eigen::FFT<double> half_spectrum() {
+  Eigen::FFT<double> fft;
+  fft.SetFlag(Eigen::FFT<double>::HalfSpectrum);
+  return fft;
 }
 
 double inner(std::span<const double> a, std::span<const double> b) {
@@ -57,7 +39,6 @@ Stft::Stft(std::size_t window) {
   for (std::size_t i = 0; i < window; ++i) {
     const double angle = 2.0 * std::numbers::pi * static_cast<double>(i) / n;
     taps_.push_back(std::sqrt(0.5 - 0.5 * std::cos(angle)));
-    turns_.emplace_back(std::cos(angle), -std::sin(angle));
   }
 }
 
@@ -68,11 +49,13 @@ std::size_t Stft::frames(std::size_t samples) const {
 
 std::vector<Complex> Stft::transform(std::span<const double> audio) const {
   const std::size_t window = taps_.size();
-  std::vector<Complex> out, x(window), y(window);
+  std::vector<double> x(window);
+  std::vector<Complex> out, y;
+  Eigen::FFT<double> fft = half_spectrum();
   for (std::size_t f = 0; f < frames(audio.size()); ++f) {
     for (std::size_t i = 0; i < window; ++i) x[i] = audio[f * (window / 2) + i] * taps_[i];
-    fourier(x.data(), window, 1, turns_, y.data());
-    out.insert(out.end(), y.begin(), y.begin() + static_cast<std::ptrdiff_t>(bins()));
+    fft.fwd(y, x);
+    out.insert(out.end(), y.begin(), y.end());
   }
   return out;
 }
@@ -80,19 +63,17 @@ std::vector<Complex> Stft::transform(std::span<const double> audio) const {
 std::vector<double> Stft::inverse(std::span<const Complex> spectrum, std::size_t samples) const {
   const std::size_t window = taps_.size();
   std::vector<double> audio(samples, 0.0), weight(samples, 0.0);
-  std::vector<Complex> x(window), y(window);
+  std::vector<Complex> x(bins());
+  std::vector<double> y;
+  Eigen::FFT<double> fft = half_spectrum();
   for (std::size_t f = 0; f < frames(samples); ++f) {
-    // Of a real signal: the upper half is the lower one's conjugate, which also makes the forward
-    // transform the inverse one; the ends are real.
-    for (std::size_t k = 0; k < bins(); ++k) {
-      x[k] = std::conj(spectrum[f * bins() + k]);
-      if (k > 0) x[window - k] = std::conj(x[k]);
-    }
-    x[0] = x[0].real();
-    x[window / 2] = x[window / 2].real();
-    fourier(x.data(), window, 1, turns_, y.data());
+    std::ranges::copy(spectrum.subspan(f * bins(), bins()), x.begin());
+    // Of a real signal, both ends are real.
+    x.front() = x.front().real();
+    x.back() = x.back().real();
+    fft.inv(y, x);
     for (std::size_t i = 0; i < window; ++i) {
-      audio[f * (window / 2) + i] += y[i].real() / static_cast<double>(window) * taps_[i];
+      audio[f * (window / 2) + i] += y[i] * taps_[i];
       weight[f * (window / 2) + i] += taps_[i] * taps_[i];
     }
   }

@@ -29,7 +29,6 @@ class Stft {
 
  private:
   std::vector<double> taps_;
-  std::vector<std::complex<double>> turns_;  ///< e^(-2*pi*i*k/window)
 };
 
 /// Scale-invariant signal-to-distortion ratio in dB: the share of `estimate` along `reference`
