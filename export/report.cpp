@@ -96,6 +96,7 @@ Json nodes_json(const QuantizeResult& result) {
     entry["origin"] = node.origin;
     entry["op"] = node.op;
     entry["scale"] = y.quant ? Json(y.quant->scale) : Json(nullptr);
+    entry["zero_point"] = y.quant ? Json(y.quant->zero_point) : Json(nullptr);
     const bool requant = node.op == "RequantShift";
     entry["mul"] = requant ? range_of_constant(graph, node.inputs[1]) : Json(nullptr);
     entry["add"] = requant ? range_of_constant(graph, node.inputs[2]) : Json(nullptr);

@@ -26,7 +26,7 @@ FILES = ["activations.npz", "calibration.json", "inputs.npz", "manifest.json", "
          "quantization.json", "recipe.toml", "report.json"]
 KEYS = {"model", "target", "accuracy", "output_sqnr_db", "float_islands", "proof", "nodes", "macs", "weight_bytes",
         "peak_activation_bytes", "time_s", "peak_rss_bytes"}
-NODE_KEYS = {"name", "origin", "op", "scale", "mul", "add", "shift", "bound", "headroom_bits", "sqnr_db", "saturation"}
+NODE_KEYS = {"name", "origin", "op", "scale", "zero_point", "mul", "add", "shift", "bound", "headroom_bits", "sqnr_db", "saturation"}
 
 
 class Bars:
