@@ -99,6 +99,21 @@ def insert(op, domain="", **attributes):
     return mutate
 
 
+def part_from_requant(shape, per_channel=False):
+    """Mutation: a Reshape to `shape` between iGELU and its requant."""
+    def mutate(model, arrays, quantization):
+        made = node(model, "iGELU").output[0]
+        requant = [n for n in model.graph.node if made in n.input][0]
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(shape, np.int64), "apart_shape"))
+        model.graph.value_info.append(helper.make_tensor_value_info("apart", TensorProto.FLOAT, shape))
+        view = helper.make_node("Reshape", [made, "apart_shape"], ["apart"], "apart")
+        requant.input[0] = "apart"
+        model.graph.node.insert(list(model.graph.node).index(requant), view)
+        if per_channel:
+            set_constant(model, requant.input[1], np.full((2, 1), constant(model, requant.input[1])))
+    return mutate
+
+
 def fold_left(model, arrays, quantization):
     a, b = (numpy_helper.from_array(np.ones((1, 2, 16), np.float32), n) for n in ("left", "right"))
     model.graph.initializer.extend([a, b])
@@ -282,6 +297,8 @@ MUTATIONS = [
     ("lone.requant", "iGELU without RequantShift", rewire("Concat", 0, "iGELU_28_out")),
     ("lone.requant", "per channel behind IntegerDiv", behind("IntegerDiv", 1, lambda m: np.full((2, 1, 1), m))),
     ("lone.requant", "unsigned behind iGELU", attribute("RequantShift", "signed", scalar(0.0), 9)),
+    ("lone.requant", "iGELU through a Reshape to another shape", part_from_requant([1, 1, 32])),
+    ("lone.requant", "per channel behind iGELU and a Reshape", part_from_requant([1, 2, 16], per_channel=True)),
     ("lone.attributes", "a tensor for b", attribute("iGELU", "b", scalar(-70, np.int64))),
     ("lone.attributes", "a float for eta", attribute("IntegerDiv", "eta", 3.0)),
     ("lone.attributes", "no eps", attribute("IntegerDiv", "eps", None)),
