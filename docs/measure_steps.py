@@ -20,7 +20,7 @@ STEPS = [("preset quantlib", "", {}), ("own scale for every mean", "quantization
          ("equalized features", "quantization", {"equalize": "true"}),
          ("GELU's constants fitted to the data", "operators", {"fitted_gelu": "true"}),
          ("zero point behind GELU", "quantization", {"zero_points": "true"})]
-NAMES = ["waveformer_kws_fsdd", "waveformer_kws_espeak"]
+MODELS = {"FSDD": "waveformer_kws_fsdd", "espeak": "waveformer_kws_espeak"}
 
 
 def measure(folder, recipe):
@@ -32,14 +32,14 @@ def measure(folder, recipe):
              "-o", pathlib.Path(temporary) / "out", "--json", "-q"], check=True, capture_output=True).stdout)
 
 
-print("| step |" + "".join(f" {n} SQNR | agreement | top-1 |" for n in NAMES) + "\n|---|" + "---|---|---|" * len(NAMES))
+print("| step |" + "".join(f" {n} | agreement | top-1 |" for n in MODELS) + "\n|---|" + "---|---|---|" * len(MODELS))
 sections = {}
 for title, section, keys in STEPS:
     sections.setdefault(section, {}).update(keys)
     recipe = 'preset = "quantlib"\n' + "".join(f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in ks.items())
                                               for s, ks in sections.items() if s)
     cells = ""
-    for name in NAMES:
+    for name in MODELS.values():
         report = measure(models / name, recipe)
         a = report["accuracy"]
         cells += f" {report['output_sqnr_db']:.1f} dB | {100 * a['agreement']:.1f} % | {100 * a['integer']:.1f} % |"

@@ -111,11 +111,11 @@ struct IntegerNetwork {
 /// Lowers a canonical float graph (rewrites/registry.cpp states the form) to integer operators.
 ///
 /// Every float tensor is carried by an accumulator (int32, real = scale_c * q + offset_c) or an
-/// activation (8 bit, real = scale * q). A RequantShift turns one into the other as late as
-/// possible: a ReLU becomes the clip of an unsigned requant, a constant factor changes the scale, a
-/// constant term becomes the requant's add, and what follows a requant uses the scale that its
-/// rounded multiplier really applies. \throws Error{not_integer} listing every node that has no
-/// integer form; Error{data} where no range is
+/// activation (8 or 16 bits, real = scale * (q - zero_point)). A RequantShift turns one into the
+/// other as late as possible: a ReLU becomes the clip of an unsigned requant, a constant factor
+/// changes the scale, a constant term becomes the requant's add, and what follows a requant uses
+/// the scale that its rounded multiplier really applies. \throws Error{not_integer} listing every
+/// node that has no integer form; Error{data} where no range is
 ///   known for a tensor that needs one; Error{overflow} where no requant parameters are provably
 ///   safe.
 IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
