@@ -90,9 +90,11 @@ std::string check_observer(const std::string& text) {
 
 void Common::add(CLI::App& app, unsigned flags) {
   if (flags & kRecipe)
-    app.add_option("--recipe", recipe_file,
-                   "TOML file with any of these choices, or quantlib: what QuantLib does, for "
-                   "comparison; flags override it")
+    app.add_option(
+           "--recipe", recipe_file,
+           "TOML file with any of these choices, or a preset: accurate (16 bits wherever the "
+           "target has them, default target waveq), quantlib (what QuantLib does, for "
+           "comparison); flags override it")
         ->type_name("FILE");
   if (flags & kTarget)
     app.add_option("--target", target, "a name from `waveq targets` (default: deeploy-generic)")

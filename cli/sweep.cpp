@@ -180,7 +180,8 @@ Action add_sweep(CLI::App& app) {
       "  waveq quantize model.onnx --calib calib.npz --recipe recipe.toml -o out\n\n"
       "First what rounding each tensor alone costs in the float network, then what other "
       "observers\n"
-      "and ranges for the costliest bring in the integer network.");
+      "and ranges, and 16 bits where the target has them, bring for the costliest in the integer\n"
+      "network.");
   return [&app, o] { return run(app, *o); };
 }
 

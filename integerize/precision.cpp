@@ -43,15 +43,24 @@ std::int64_t fan_in(const Graph& graph, const Node& node) {
                                                                    : w[w.size() - 2];
 }
 
-bool gains_by_16_bits(const Graph& graph, const Node& reader) {
+bool all_readers_gain(const Graph& graph, ValueId y);
+
+/// Of a product of two activations the right operand (Lowering: both are too much), in attention
+/// the sums.
+bool gains_by_16_bits(const Graph& graph, const Node& reader, ValueId x) {
+  if (reader.op == "MatMul" && !has_constant(graph, reader)) return reader.inputs[1] == x;
   if (is_linear(reader)) return fan_in(graph, reader) <= kMaxFanIn;
-  if (reader.op == "MaxPool") {
-    const Value& y = graph.value(reader.outputs.front());
-    return !graph.is_output(reader.outputs.front()) &&
-           std::ranges::all_of(
-               y.uses, [&](NodeId user) { return gains_by_16_bits(graph, graph.node(user)); });
-  }
+  const OpDef* op = find_op(reader.op);
+  if (reader.op == "MaxPool" || (op && op->moves_data))
+    return reader.inputs.front() == x && all_readers_gain(graph, reader.outputs.front());
   return is_combination(graph, reader) || reader.op == "LayerNormalization";
+}
+
+bool all_readers_gain(const Graph& graph, ValueId y) {
+  const Value& value = graph.value(y);
+  return !graph.is_output(y) && !value.uses.empty() &&
+         std::ranges::all_of(
+             value.uses, [&](NodeId user) { return gains_by_16_bits(graph, graph.node(user), y); });
 }
 
 /// y and what constant factors and terms make of it, one after the other.
@@ -118,29 +127,18 @@ std::set<ValueId> values_of_distances(const Graph& graph) {
   return found;
 }
 
-namespace {
-
-/// Adds `values`, a tensor and what follows it, where all readers of the last one gain.
-void add_stream(const Graph& graph, const std::vector<ValueId>& values, std::set<ValueId>& found) {
-  const Value& last = graph.value(values.back());
-  const bool gains = std::ranges::all_of(
-      last.uses, [&](NodeId user) { return gains_by_16_bits(graph, graph.node(user)); });
-  if (gains && !last.uses.empty() && !graph.is_output(values.back()))
-    found.insert(values.begin(), values.end());
-}
-
-}  // namespace
-
 std::set<ValueId> values_of_streams(const Graph& graph, const UnaryChains& tables) {
   std::set<ValueId> found;
   for (const ValueId in : graph.inputs())
-    if (!graph.is_constant(in)) add_stream(graph, {in}, found);
+    if (!graph.is_constant(in) && all_readers_gain(graph, in)) found.insert(in);
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
     const ValueId y = node.outputs.front();
     const bool combines = is_combination(graph, node) && !tables.source(y);
-    if (!combines && !(is_linear(node) && has_constant(graph, node))) continue;
-    add_stream(graph, with_affine_readers(graph, y), found);
+    if (!combines && !is_linear(node) && node.op != "ReduceMean" && node.op != "ReduceSum")
+      continue;
+    const std::vector<ValueId> stream = with_affine_readers(graph, y);
+    if (all_readers_gain(graph, stream.back())) found.insert(stream.begin(), stream.end());
     for (const ValueId in : node.inputs)
       if (combines && node.op != "Mul" && is_computed_once(graph, in)) add_moved(graph, in, found);
   }

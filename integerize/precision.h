@@ -20,8 +20,9 @@ class UnaryChains;
 
 /// What a target with 16-bit sums and products gives 16 bits by itself: the terms of sums of two
 /// activations that nothing else reads, whose requants are there for the common scale alone; and
-/// what no nonlinearity has bounded (inputs of the network, such sums and products, results of
-/// linear nodes; residual streams, gated ones, linear bottlenecks), constant factors and terms
+/// what no nonlinearity has bounded (inputs of the network, such sums and products, means, results
+/// of linear nodes and of products of matrices; residual streams, gated ones, linear bottlenecks,
+/// the K^T V and mean of K of linear attention), constant factors and terms
 /// behind them included, where nothing reads them but sums, products, maxima of windows,
 /// normalizations and linear nodes whose accumulators have the bits to spare. Not what is a table
 /// of one value.

@@ -156,7 +156,7 @@ const std::vector<Field>& fields() {
       boolean("requant", "merge_requants", &Recipe::merge_requants,
               "false: a second requant reads the 8 bits of the first"),
       integer("requant", "requant_bits", &Recipe::requant_bits,
-              "width of x*mul + add on the target"),
+              "width of x*mul + add on the target; 32 lets those that have 64 use it"),
       integer("requant", "max_shift", &Recipe::max_shift,
               "largest shift; each node takes the largest that is proven safe"),
       text("evaluation", "metric", &Recipe::metric,
@@ -235,6 +235,12 @@ void read_table(const toml::table& table, const std::string& section, const std:
 std::optional<Recipe> preset_recipe(std::string_view name) {
   Recipe r;
   if (name == "default") return r;
+  if (name == "accurate") {
+    r.target = "waveq";
+    r.precision = {{"*", 16}};
+    r.softmax = "lut";
+    return r;
+  }
   if (name != "quantlib") return std::nullopt;
   r.observer = "min_max";
   r.max_shift = 18;
@@ -250,7 +256,7 @@ Recipe parse_recipe(std::string_view toml_text, const std::string& file_name) {
     if (const toml::node* preset = table.get("preset")) {
       const auto name = preset->value_exact<std::string>();
       const auto known = name ? preset_recipe(*name) : std::nullopt;
-      if (!known) reject(file_name, *preset, "preset", "is neither \"default\" nor \"quantlib\"");
+      if (!known) reject(file_name, *preset, "preset", "is none of \"default\", \"accurate\" and \"quantlib\"");
       recipe = *known;
       table.erase("preset");
     }

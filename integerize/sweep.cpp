@@ -150,8 +150,19 @@ Recipe with_range(const Recipe& base, const std::string& tensor, const RangeChoi
   return r;
 }
 
-std::vector<Remedy> remedies_for(const Recipe& base, const std::string& tensor) {
+bool has_16_bits(const TargetAbilities& target) {
+  return target.int16.contains("RequantShift") ||
+         std::ranges::any_of(target.integers_of, has_16_bits);
+}
+
+std::vector<Remedy> remedies_for(const Recipe& base, const TensorCost& cost, bool wider) {
+  const std::string& tensor = cost.tensor;
   std::vector<Remedy> list;
+  if (wider && cost.levels <= 256) {
+    Remedy r{.tensor = tensor, .change = "16 bits", .recipe = base};
+    r.recipe.precision[tensor] = 16;
+    list.push_back(std::move(r));
+  }
   const auto current = base.ranges.find(tensor);
   const ObserverSpec used = parse_observer(
       current != base.ranges.end() && !current->second.observer.empty() ? current->second.observer
@@ -248,7 +259,7 @@ SweepResult sweep(const QuantizeJob& job, const SweepOptions& options) {
   const std::vector<Accuracy> base =
       jittered(job, job.recipe, graph, table, fake, referee, options.repeats);
   for (std::size_t i = 0; i < std::min(options.offenders, result.costs.size()); ++i)
-    for (Remedy& r : remedies_for(job.recipe, result.costs[i].tensor))
+    for (Remedy& r : remedies_for(job.recipe, result.costs[i], has_16_bits(job.target)))
       result.remedies.push_back(std::move(r));
   done = 0;
   for_each_index(result.remedies.size(), job.threads, [&](std::size_t i) {
@@ -269,6 +280,7 @@ SweepResult sweep(const QuantizeJob& job, const SweepOptions& options) {
   for (const Remedy* r : best_of_each(result.remedies)) {
     Recipe joined = result.best;
     for (const auto& [tensor, choice] : r->recipe.ranges) joined.ranges[tensor] = choice;
+    for (const auto& [tensor, bits] : r->recipe.precision) joined.precision[tensor] = bits;
     Remedy together{.tensor = "", .change = "", .recipe = joined};
     compare(base, jittered(job, joined, graph, table, fake, referee, options.repeats), together);
     if (!result.changes.empty() && together.gain_db < result.best_gain_db + kNoiseDb) continue;

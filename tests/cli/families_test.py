@@ -49,10 +49,13 @@ class Families(support.Case):
         data = "waveformer_kws_fsdd"
         for model in ("model.onnx", "model_bn_opset17.onnx"):
             with self.subTest(model):
-                self.quantize("waveformer_elu1_fsdd/" + model, data, "test.npz", "--target", "waveq", drop=0.5, agreement=0.95,
+                self.quantize("waveformer_elu1_fsdd/" + model, data, "test.npz", "--target", "waveq", drop=0.5, agreement=0.98,
                               independent=False)
-        self.quantize("waveformer_favor_fsdd/model.onnx", data, "test.npz", "--target", "waveq", drop=1.0, agreement=0.9,
-                      independent=False)
+        # Of a network that deeploy-generic does not run, onnx takes the integers of waveq.
+        for target in ("waveq", "onnx"):
+            with self.subTest(target):
+                self.quantize("waveformer_favor_fsdd/model.onnx", data, "test.npz", "--target", target, drop=1.0, agreement=0.97,
+                              independent=False)
 
     def test_a_feature_map_the_target_lacks_is_named(self):
         model = need(MODELS / "waveformer_elu1_fsdd/model.onnx")
@@ -89,10 +92,22 @@ class Families(support.Case):
                 self.quantize("dscnn_fsdd/model.onnx", "dscnn_fsdd", evaluation, drop=drop, agreement=0.98)
 
     def test_tiny_speech(self):
-        for model in ("model_x_bn_opset17.onnx", "model_z.onnx"):
-            with self.subTest(model):
-                self.quantize(f"tinyspeech_fsdd/{model}", "tinyspeech_fsdd", "test.npz", "--target", "waveq", drop=0.5, agreement=0.98,
+        # On the noisy set Z misses the bar of 0.5 points: ranges times 0.97 to 1.03 give 82.1 % (standard deviation 0.4) for 83.0 %.
+        for model, evaluation, drop in (("model_x_bn_opset17.onnx", "test.npz", 0.5), ("model_x_bn_opset17.onnx", "test_noisy.npz", 0.5),
+                                        ("model_z.onnx", "test.npz", 0.5), ("model_z.onnx", "test_noisy.npz", 1.5)):
+            with self.subTest(model=model, evaluation=evaluation):
+                self.quantize(f"tinyspeech_fsdd/{model}", "tinyspeech_fsdd", evaluation, "--target", "waveq", drop=drop, agreement=0.98,
                               independent=False)
+
+    def test_sixteen_bits_wherever_the_target_has_them(self):
+        for model, data, evaluation, agreement in (("waveformer_kws_fsdd", "waveformer_kws_fsdd", "test.npz", 0.985),
+                                                   ("waveformer_kws_espeak", "waveformer_kws_espeak", "test.npz", 0.985),
+                                                   ("dscnn_fsdd", "dscnn_fsdd", "test_noisy.npz", 0.995),
+                                                   ("transformer_fsdd", "transformer_fsdd", "test_noisy.npz", 0.985)):
+            with self.subTest(model):
+                self.quantize(f"{model}/model.onnx", data, evaluation, "--recipe", "accurate", drop=0.5, agreement=agreement,
+                              independent=False)
+                self.assertGreater(json.loads((self.dir / "out/report.json").read_text())["output_sqnr_db"], 25)
 
     def test_enhancement(self):
         """GRU with int8 weights: SI-SDR improvement within 0.5 dB, with the 8-bit copy of the state and with the state itself."""

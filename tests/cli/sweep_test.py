@@ -76,6 +76,20 @@ class Sweep(support.Case):
         for words in ("calibration data", "overfit", "is noise"):
             self.assertIn(words, text)
 
+    def test_16_bits_are_tried_where_the_target_has_them(self):
+        written = self.dir / "wide.toml"
+        result = self.sweep("--target", "waveq", "--repeats", 1, "-o", written)
+        tried = {r["tensor"]: r for r in result["remedies"] if r["change"] == "16 bits"}
+        # The convolution takes 16 bits by itself, and with it the input has them.
+        self.assertNotIn("input", tried)
+        self.assertIn("logits", tried)
+        self.assertTrue(tried["logits"]["recommended"])
+        self.assertIn('"logits" = 16', written.read_text())
+        self.quantize("--recipe", written, "--target", "waveq")
+        logits = json.loads((self.dir / "out" / "quantization.json").read_text())["outputs"][0]
+        self.assertEqual(logits["hi"], 32767)
+        self.assertFalse(any(r["change"] == "16 bits" for r in self.sweep("--repeats", 1)["remedies"]))
+
     def test_threads_change_nothing(self):
         self.assertEqual(self.sweep("--threads", 1, "--offenders", 2), self.sweep("--threads", 3, "--offenders", 2))
 

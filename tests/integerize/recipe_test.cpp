@@ -52,6 +52,10 @@ TEST_CASE("recipe: a preset sets what the other keys change") {
   CHECK(quantlib.max_shift == 18);
   CHECK_FALSE(quantlib.merge_requants);
   CHECK(preset_recipe("default") == Recipe{});
+  const Recipe accurate = load_recipe("accurate");
+  CHECK(accurate.target == "waveq");
+  CHECK(accurate.precision == std::map<std::string, std::int64_t>{{"*", 16}});
+  CHECK(parse_recipe(to_toml(accurate), "r") == accurate);
   CHECK_FALSE(preset_recipe("nemo").has_value());
   CHECK(load_recipe("quantlib") == quantlib);
   CHECK(parse_recipe(to_toml(quantlib), "r") == quantlib);

@@ -67,7 +67,8 @@ struct Recipe {
   friend bool operator==(const Recipe&, const Recipe&) = default;
 };
 
-/// The recipe that a name stands for: "default", or "quantlib", which leaves out what waveq does
+/// The recipe that a name stands for: "default"; "accurate", which gives 16 bits to all tensors
+/// that can have them, for target waveq unless another is named; or "quantlib", which leaves out what waveq does
 /// beyond QuantLib's integerization: min-max ranges, D = 2^18 (less where the proof asks for it),
 /// multipliers rounded as they come, 8 bits between any two requants, means in the scale of their
 /// operand, I-BERT's constants for GELU. Nothing for another name. Source: deeploy-dialect.md 11.
