@@ -218,7 +218,8 @@ Activation Lowering::activation(ValueId value, Width reader) {
   const Width width = carried(value, reader);
   for (bool is_signed : {true, false})
     if (const Activation* a = find_activation(value, is_signed, 0.0, width)) return *a;
-  if (q.relu && width == Width::bits8 && options_.target.form.int8_operands && wants_int8(value)) {
+  if (width == Width::bits8 && options_.target.form.int8_operands &&
+      (q.relu ? wants_int8(value) : asks_for_sign(value))) {
     const Activation a = signed_activation(value);
     activations_[{value, true, 0.0, Width::bits8}] = a;
     return a;
@@ -236,6 +237,15 @@ Activation Lowering::activation(ValueId value, Width reader) {
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
   carries(value, a);
   return a;
+}
+
+/// Where a target has int8 operands: a value that something reads as int8 only, or the product of
+/// two activations, whose requant is a kernel of its own and has no unsigned form.
+bool Lowering::asks_for_sign(ValueId value) const {
+  if (wants_int8(value)) return true;
+  const Quantity& q = quantities_.at(value);
+  const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
+  return producer.valid() && out_.node(producer).op == "Mul";
 }
 
 Activation Lowering::activation_within(ValueId value, const Range& part) {
@@ -320,7 +330,10 @@ Activation Lowering::signed_activation_at(ValueId value, double scale, Width rea
 }
 
 Activation Lowering::halved(ValueId value, const Activation& u, double scale) {
-  if (const Activation* a = find_activation(value, true, scale, Width::bits8)) return *a;
+  // One that was clipped to its scale instead would clip in front of a sum, too.
+  if (const Activation* a = find_activation(value, true, scale, Width::bits8);
+      a && out_.node(out_.value(a->id).producer).inputs.front() == u.id)
+    return *a;
   const Activation a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, Width::bits8),
                                       true, name_for(value, "_halved"));
   activations_[{value, true, scale, Width::bits8}] = a;
@@ -364,6 +377,15 @@ bool pads_explicitly(const Node& conv, const Shape& x) {
   return x.size() == 3 || !equal || (depthwise && strided);
 }
 
+/// A pool whose windows reach beyond the map: it is padded first.
+bool pads_windows(const Node& node) {
+  if (node.op != "MaxPool" && node.op != "AveragePool") return false;
+  return node.attrs.get_int("ceil_mode", 0) != 0 ||
+         node.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME") ||
+         std::ranges::any_of(node.attrs.get_ints("pads", {}),
+                             [](std::int64_t p) { return p != 0; });
+}
+
 }  // namespace
 
 /// True where the value may have a zero point: the requant behind its operator adds one on this
@@ -390,7 +412,9 @@ bool Lowering::wants_int8(ValueId value) const {
                          });
     const bool padding =
         user.op == "Pad" || (user.op == "Conv" && pads_explicitly(user, shape(value)));
-    if (product || padding || user.op == "ReduceMean" || user.op == "ReduceSum") return true;
+    if (product || padding || pads_windows(user) || user.op == "ReduceMean" ||
+        user.op == "ReduceSum")
+      return true;
     const bool passes_on = (op && op->moves_data) || user.op == "MaxPool";
     if (passes_on && wants_int8(user.outputs.front())) return true;
   }
@@ -410,6 +434,8 @@ Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wa
   // belongs.
   const double top = std::floor(q.upper / a.quant.scale + 0.5);
   if (top >= static_cast<double>(a.quant.hi())) return a;
+  if (options_.target.form.int8_operands)
+    return clipped_at_storage(value, a, q.upper, wanted, scale_is_fixed);
   a.quant.n_levels = std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
   const NodeId requant = out_.value(a.id).producer;
   Attrs attrs = out_.node(requant).attrs;
@@ -417,6 +443,44 @@ Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wa
   out_.set_attrs(requant, attrs);
   out_.set_quant(a.id, a.quant);
   return a;
+}
+
+/// a, unsigned, clipped at `upper` by kernels that clip at 255 alone: a depthwise Conv of length
+/// one multiplies by a whole number, so that 255 of the requant's finer steps are `upper`. At a
+/// fixed scale a further requant follows.
+Activation Lowering::clipped_at_storage(ValueId value, const Activation& a, double upper,
+                                        const QuantParams& wanted, bool scale_is_fixed) {
+  const std::string name = name_for(value, "_clipped");
+  QuantParams full = a.quant;
+  full.scale = upper / 255;
+  full.n_levels = 256;
+  const double factor = std::floor(a.quant.scale / full.scale) + 1;
+  if (factor > 127) refuse(fmt::format("its end {:g} is less than two steps of its input", upper));
+  const Shape shape = out_.value(a.id).type.shape;
+  const bool is_map = shape.size() == 3 || shape.size() == 4;
+  const Shape map = is_map ? shape : Shape{1, 1, element_count(shape)};
+  ValueId x = a.id;
+  if (!is_map) x = emit("Reshape", name + "_row", {x, constant_i64(name + "_row_shape", map)});
+  Shape weights{map[1], 1};
+  weights.resize(map.size(), 1);
+  const std::vector<std::int64_t> ones(map.size() - 2, 1);
+  Attrs attrs;
+  attrs.set("dilations", ones);
+  attrs.set("group", map[1]);
+  attrs.set("kernel_shape", ones);
+  attrs.set("pads", std::vector<std::int64_t>(2 * ones.size(), 0));
+  attrs.set("strides", ones);
+  const ValueId w = out_.add_constant(
+      name + "_factor", Tensor::from<std::int8_t>(
+                            weights, std::vector<std::int8_t>(static_cast<std::size_t>(map[1]),
+                                                              static_cast<std::int8_t>(factor))));
+  const ValueId acc = emit("Conv", name + "_acc", {x, w}, std::move(attrs));
+  Activation y = requant_vector(acc, {a.quant.scale / factor}, {}, full, true, name);
+  if (!is_map) {
+    y.id = emit("Reshape", name + "_back", {y.id, constant_i64(name + "_back_shape", shape)});
+    out_.set_quant(y.id, y.quant);
+  }
+  return scale_is_fixed ? requant_vector(y.id, {full.scale}, {}, wanted, true, name + "_again") : y;
 }
 
 Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
@@ -502,7 +566,8 @@ Activation Lowering::separate_output(ValueId value, const Activation& a) {
   const bool is_alias = [&] {
     if (!carrier.producer.valid()) return true;
     const std::string& op = out_.node(carrier.producer).op;
-    return op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze";
+    return op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze" ||
+           (op == "Slice" && !target_runs(op));  // a legalization makes views of it
   }();
   if (!is_alias && carrier.quant == a.quant && !out_.is_output(a.id)) return a;
   return requant_vector(a.id, {a.quant.scale}, {}, a.quant, true, name_for(value, "_out"));
