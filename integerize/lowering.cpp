@@ -421,68 +421,6 @@ bool Lowering::wants_int8(ValueId value) const {
   return false;
 }
 
-Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted,
-                                bool scale_is_fixed) {
-  // An int32 tensor of one positive scale bends the output's scale by itself (requant_free).
-  const bool bends = !q.linear && q.scale.size() == 1 && q.scale.front() > 0 &&
-                     size_of(out_.value(q.id).type.dtype) > 1 &&
-                     std::ranges::all_of(q.offset, [](double o) { return o == 0; });
-  if (!scale_is_fixed && !bends) wanted.scale = std::max(wanted.scale, least_scale(q));
-  Activation a = requantize_unclipped(value, q, wanted, scale_is_fixed);
-  if (q.upper <= 0 || a.quant.is_signed) return a;
-  // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it
-  // belongs.
-  const double top = std::floor(q.upper / a.quant.scale + 0.5);
-  if (top >= static_cast<double>(a.quant.hi())) return a;
-  if (options_.target.form.int8_operands)
-    return clipped_at_storage(value, a, q.upper, wanted, scale_is_fixed);
-  a.quant.n_levels = std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
-  const NodeId requant = out_.value(a.id).producer;
-  Attrs attrs = out_.node(requant).attrs;
-  attrs.set("n_levels_out", a.quant.n_levels);
-  out_.set_attrs(requant, attrs);
-  out_.set_quant(a.id, a.quant);
-  return a;
-}
-
-/// a, unsigned, clipped at `upper` by kernels that clip at 255 alone: a depthwise Conv of length
-/// one multiplies by a whole number, so that 255 of the requant's finer steps are `upper`. At a
-/// fixed scale a further requant follows.
-Activation Lowering::clipped_at_storage(ValueId value, const Activation& a, double upper,
-                                        const QuantParams& wanted, bool scale_is_fixed) {
-  const std::string name = name_for(value, "_clipped");
-  QuantParams full = a.quant;
-  full.scale = upper / 255;
-  full.n_levels = 256;
-  const double factor = std::floor(a.quant.scale / full.scale) + 1;
-  if (factor > 127) refuse(fmt::format("its end {:g} is less than two steps of its input", upper));
-  const Shape shape = out_.value(a.id).type.shape;
-  const bool is_map = shape.size() == 3 || shape.size() == 4;
-  const Shape map = is_map ? shape : Shape{1, 1, element_count(shape)};
-  ValueId x = a.id;
-  if (!is_map) x = emit("Reshape", name + "_row", {x, constant_i64(name + "_row_shape", map)});
-  Shape weights{map[1], 1};
-  weights.resize(map.size(), 1);
-  const std::vector<std::int64_t> ones(map.size() - 2, 1);
-  Attrs attrs;
-  attrs.set("dilations", ones);
-  attrs.set("group", map[1]);
-  attrs.set("kernel_shape", ones);
-  attrs.set("pads", std::vector<std::int64_t>(2 * ones.size(), 0));
-  attrs.set("strides", ones);
-  const ValueId w = out_.add_constant(
-      name + "_factor", Tensor::from<std::int8_t>(
-                            weights, std::vector<std::int8_t>(static_cast<std::size_t>(map[1]),
-                                                              static_cast<std::int8_t>(factor))));
-  const ValueId acc = emit("Conv", name + "_acc", {x, w}, std::move(attrs));
-  Activation y = requant_vector(acc, {a.quant.scale / factor}, {}, full, true, name);
-  if (!is_map) {
-    y.id = emit("Reshape", name + "_back", {y.id, constant_i64(name + "_back_shape", shape)});
-    out_.set_quant(y.id, y.quant);
-  }
-  return scale_is_fixed ? requant_vector(y.id, {full.scale}, {}, wanted, true, name + "_again") : y;
-}
-
 Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
                                           bool scale_is_fixed) {
   const std::string name = name_for(value);
@@ -566,8 +504,7 @@ Activation Lowering::separate_output(ValueId value, const Activation& a) {
   const bool is_alias = [&] {
     if (!carrier.producer.valid()) return true;
     const std::string& op = out_.node(carrier.producer).op;
-    return op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze" ||
-           (op == "Slice" && !target_runs(op));  // a legalization makes views of it
+    return op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze";
   }();
   if (!is_alias && carrier.quant == a.quant && !out_.is_output(a.id)) return a;
   return requant_vector(a.id, {a.quant.scale}, {}, a.quant, true, name_for(value, "_out"));

@@ -161,6 +161,7 @@ class Lowering {
   Activation separate_output(ValueId value, const Activation& a);
   void refuse_constant_outputs();
   Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
+  void set_levels(Activation& a, std::int64_t levels);
   Activation clipped_at_storage(ValueId value, const Activation& a, double upper,
                                 const QuantParams& wanted, bool scale_is_fixed);
   Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,

@@ -92,8 +92,8 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
 
 /// clip(x + offset) to lo..hi as clip(round(x + offset - h) + h), all in steps of the result, where
 /// x + offset - h saturates as int8 at -128 and 127 no sooner than the clip does: the offset of a
-/// single requant is bounded in steps of the accumulator (RequantLimits::max_add_per_mul), which one
-/// of fine steps leaves. What is left of the offset beside h goes into the first requant.
+/// single requant is bounded in steps of the accumulator (RequantLimits::max_add_per_mul), which
+/// one of fine steps leaves. What is left of the offset beside h goes into the first requant.
 std::optional<Activation> Lowering::requant_centred(ValueId acc, const std::vector<double>& scale,
                                                     const std::vector<double>& offset,
                                                     const QuantParams& wanted,
@@ -102,18 +102,24 @@ std::optional<Activation> Lowering::requant_centred(ValueId acc, const std::vect
   if (offset.empty() || least > most) return std::nullopt;
   const double mean = std::accumulate(offset.begin(), offset.end(), 0.0) /
                       (static_cast<double>(offset.size()) * wanted.scale);
-  const double h = std::clamp(std::round(mean), static_cast<double>(least),
-                              static_cast<double>(most));
+  const double h =
+      std::clamp(std::round(mean), static_cast<double>(least), static_cast<double>(most));
   if (h == 0) return std::nullopt;
-  std::vector<double> rest = offset;
-  for (double& o : rest) o -= h * wanted.scale;
   QuantParams centred;
   centred.scale = wanted.scale;
   centred.is_signed = true;
   std::string why;
-  const auto x = try_requant_vector(acc, scale, rest, centred, name + "_centred", why);
-  return x ? try_requant_vector(x->id, {wanted.scale}, {h * wanted.scale}, wanted, name, why)
-           : std::nullopt;
+  // Less than the second rounding leaves: an accumulator of very fine steps has no room for it.
+  for (const double negligible : {0.0, 0.5}) {
+    std::vector<double> rest = offset;
+    for (double& o : rest) {
+      o -= h * wanted.scale;
+      if (std::abs(o) <= 1.000001 * negligible * wanted.scale) o = 0;
+    }
+    const auto x = try_requant_vector(acc, scale, rest, centred, name + "_centred", why);
+    if (x) return try_requant_vector(x->id, {wanted.scale}, {h * wanted.scale}, wanted, name, why);
+  }
+  return std::nullopt;
 }
 
 Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,

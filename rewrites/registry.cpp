@@ -17,11 +17,14 @@
 //     bias is a Gemm; in more, MatMul + Add.
 //   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
 //     feeds them.
-//   - Softmax runs along the last axis.
-//   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu, every
-//     other Clip with a lower end starts at 0; HardSigmoid, HardSwish, LeakyRelu and PRelu are made
-//     of Clip and Relu; global pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
-// What stays: Gemm's transA, transB, alpha; asymmetric pads; MatMul of two activations and the
+//   - Softmax and LayerNormalization run along the last axis. Weights stand on the right of MatMul,
+//     and neither operand is a vector; Gemm has constant weights and a bias a column at most.
+//   - Gelu and LayerNormalization are single nodes, the norms of maps, groups of maps and lengths
+//     among the latter; Clip(0, inf) and Max(0) are Relu, every other Clip starts at 0; Max and Min
+//     of two tensors are the Relu of their difference, Where of a constant mask is a product;
+//     HardSigmoid, HardSwish, LeakyRelu and PRelu are made of Clip and Relu; global pooling is
+//     ReduceMean, keepdims 0 where the ones are dropped anyway.
+// What stays: Gemm's transB, alpha; asymmetric pads; MatMul of two activations and the
 // scalars around it.
 
 #include <fmt/format.h>

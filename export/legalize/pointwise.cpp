@@ -15,7 +15,7 @@ Attrs pointwise() {
   return attrs;
 }
 
-ValueId unit_requant(Graph& graph, ValueId accumulator, DType dtype, const std::string& name,
+ValueId unit_requant(Graph& graph, ValueId codes, DType dtype, const std::string& name,
                      const std::string& origin) {
   constexpr std::int32_t kDiv = 1 << 16;
   Attrs attrs;
@@ -24,7 +24,7 @@ ValueId unit_requant(Graph& graph, ValueId accumulator, DType dtype, const std::
   attrs.set("signed", std::int64_t{lowest(dtype) < 0});
   const ValueId mul = graph.add_constant(name + "_mul", Tensor::scalar<std::int32_t>(kDiv - 1)),
                 add = graph.add_constant(name + "_add", Tensor::scalar<std::int32_t>(0));
-  return graph.emit("RequantShift", name, {accumulator, mul, add}, std::move(attrs), origin);
+  return graph.emit("RequantShift", name, {codes, mul, add}, std::move(attrs), origin);
 }
 
 }  // namespace waveq

@@ -77,11 +77,15 @@ void slices_as_conv(Graph& graph) {
     if (node.op != "Slice" || node.inputs.size() != 1) continue;
     const ValueId old = node.outputs.front();
     const DType dtype = graph.value(old).type.dtype;
-    if (size_of(dtype) != 1 || graph.is_output(old)) continue;
+    if (size_of(dtype) != 1) continue;
+    const std::string name = graph.value(old).name;
     ValueId y = node.inputs[0];
     for (const Part& part : parts_of(node, graph.value(y).type.shape))
-      y = selected(graph, y, part, graph.value(old).name + "_axis" + std::to_string(part.axis),
-                   node.origin);
+      y = selected(graph, y, part, name + "_axis" + std::to_string(part.axis), node.origin);
+    if (graph.is_output(old)) {  // which no view can be
+      y = unit_requant(graph, y, dtype, name + "_out", node.origin);
+      graph.set_quant(y, graph.value(old).quant);
+    }
     graph.replace_uses(old, y);
     graph.remove_node(id);
   }

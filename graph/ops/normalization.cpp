@@ -163,16 +163,17 @@ OpDef rms_norm(std::string name, std::string spec) {
           .eval = [](const EvalContext& ctx) { layer_norm(ctx, false); }};
 }
 
-/// Channels of [N,C,spatial...] that share their statistics: one, or those of a group.
-std::int64_t channels_of_group(const Node& node, const Shape& shape) {
-  return shape[1] / node.attrs.get_int("num_groups", shape[1]);
+/// Groups of channels of [N,C,spatial...] that share their statistics; each channel is one where
+/// the node names no number.
+std::int64_t groups_of(const Node& node, const Shape& shape) {
+  return node.attrs.get_int("num_groups", std::max<std::int64_t>(shape[1], 1));
 }
 
 Types infer_group_norm(const InferContext& ctx) {
   const TensorType& x = float_input(ctx, 0);
   if (x.shape.size() < 3)
     ctx.fail(fmt::format("input is {}, [N,C,spatial...] is wanted", to_string(x)));
-  const std::int64_t groups = ctx.attrs().get_int("num_groups", x.shape[1]);
+  const std::int64_t groups = groups_of(ctx.node, x.shape);
   if (groups < 1 || x.shape[1] % groups != 0)
     ctx.fail(fmt::format("{} channels do not divide into {} groups", x.shape[1], groups));
   // GroupNormalization-18 has a scale and a bias for each group, -21 for each channel.
@@ -186,7 +187,7 @@ Types infer_group_norm(const InferContext& ctx) {
 /// Source: ONNX InstanceNormalization-6, GroupNormalization-18, 21.
 void eval_group_norm(const EvalContext& ctx) {
   const Shape& shape = ctx.input(0).shape();
-  const std::int64_t channels = shape[1], together = channels_of_group(ctx.node, shape),
+  const std::int64_t channels = shape[1], together = channels / groups_of(ctx.node, shape),
                      plane = element_count(Shape(shape.begin() + 2, shape.end()));
   const double epsilon = ctx.attrs().get_float("epsilon", kDefaultEpsilon);
   const auto scale = ctx.input(1).as<float>(), bias = ctx.input(2).as<float>();

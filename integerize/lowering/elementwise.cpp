@@ -115,7 +115,10 @@ void add_constant(Lowering& to, ValueId x, ValueId y, const Tensor& c, double si
     q.offset = combine(q.offset, *term, 0.0, plus);
     return to.define(y, std::move(q));
   }
-  const Activation a = to.signed_activation(x, 0, to.width("Add"));
+  const Width width = to.width("Add");
+  const Activation a = to.options().target.form.int8_operands
+                           ? to.summand_at(x, to.signed_scale(x, width), width)
+                           : to.signed_activation(x, 0, width);
   std::vector<std::int32_t> steps;
   for (double v : spread(to, c, to.shape(x))) {
     const double q = std::floor(sign * v / a.quant.scale + 0.5);
@@ -172,9 +175,10 @@ void multiply_by_elements(Lowering& to, ValueId x, ValueId y, const Tensor& c) {
   for (double f : factors) codes.push_back(static_cast<std::int8_t>(std::round(f / scale)));
   const Activation a = to.factor(x, to.width("Mul"));
   Quantity product;
-  product.id = to.emit("Mul", to.name_for(y, "_acc"),
-                       {a.id, to.out().add_constant(to.name_for(y, "_factors"),
-                                                    Tensor::from<std::int8_t>(to.shape(x), codes))});
+  product.id =
+      to.emit("Mul", to.name_for(y, "_acc"),
+              {a.id, to.out().add_constant(to.name_for(y, "_factors"),
+                                           Tensor::from<std::int8_t>(to.shape(x), codes))});
   product.scale = {a.quant.scale * scale};
   to.define(y, std::move(product));
 }

@@ -37,7 +37,8 @@ struct Common {
 
 std::optional<Common> common_factor(const Graph& graph, ValueId a, ValueId b, const Shape& out) {
   if (!is_scaled(graph, a) || !is_scaled(graph, b)) return std::nullopt;
-  const Node &left = graph.node(graph.value(a).producer), &right = graph.node(graph.value(b).producer);
+  const Node &left = graph.node(graph.value(a).producer),
+             &right = graph.node(graph.value(b).producer);
   if (left.op != right.op) return std::nullopt;
   for (std::size_t i : {0u, 1u})
     for (std::size_t k : {0u, 1u}) {
@@ -57,8 +58,8 @@ Outcome apply(const Match& match, Patch& patch) {
   const Shape out = shape_of(graph, match.root_value());
   for (std::size_t side : {0u, 1u}) {
     const ValueId first = root.inputs[side];
-    const Rest rest = root.op == "Add" ? rest_of(graph, root.inputs[1 - side])
-                                       : Rest{root.inputs[1], {}};
+    const Rest rest =
+        root.op == "Add" ? rest_of(graph, root.inputs[1 - side]) : Rest{root.inputs[1], {}};
     if (root.op == "Sub" && side == 1) break;
     if (!rest.scaled.valid()) continue;
     const auto found = common_factor(graph, first, rest.scaled, out);

@@ -24,7 +24,8 @@ struct Guarded {
 
 Guarded unguarded(const Graph& graph, ValueId divisor) {
   Guarded out{divisor, 0};
-  for (const Node* node = producer_of(graph, divisor); node; node = producer_of(graph, out.length)) {
+  for (const Node* node = producer_of(graph, divisor); node;
+       node = producer_of(graph, out.length)) {
     if (node->op == "Expand") {
       out.length = node->inputs[0];
       continue;

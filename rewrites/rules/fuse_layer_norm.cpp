@@ -1,6 +1,6 @@
 // (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)  =>  LayerNormalization(x, 1)
-// Means over the same axes; the variance may also be mean(x^2) - mean(x)^2. fold_affine_into_layer_norm takes in the gain and bias behind
-// it.
+// Means over the same axes; the variance may also be mean(x^2) - mean(x)^2.
+// fold_affine_into_layer_norm takes in the gain and bias behind it.
 
 #include <algorithm>
 
@@ -39,8 +39,8 @@ ValueId normalized(Patch& patch, ValueId x, const Shape& shape,
   attrs.set("epsilon", epsilon);
   to.set("perm", order);
   from.set("perm", back);
-  const ValueId ones = patch.constant(float_tensor(
-      last, std::vector<double>(static_cast<std::size_t>(element_count(last)), 1.0)));
+  const ValueId ones = patch.constant(
+      float_tensor(last, std::vector<double>(static_cast<std::size_t>(element_count(last)), 1.0)));
   if (moves) x = patch.node("Transpose", {x}, to);
   const ValueId y = patch.node("LayerNormalization", {x, ones}, attrs);
   return moves ? patch.node("Transpose", {y}, from) : y;

@@ -88,10 +88,10 @@ Outcome from_matmul(const Match& m, Patch& patch, const Node& product, ValueId b
 bool is_scaled_next(const Graph& graph, ValueId y) {
   if (graph.use_count(y) != 1 || graph.is_output(y)) return false;
   const Node& next = graph.node(graph.value(y).uses.front());
-  return next.op == "Mul" && std::ranges::any_of(next.inputs, [&](ValueId c) {
-    return graph.is_constant(c) && along_axis(graph.constant(c), shape_of(graph, y),
-                                              shape_of(graph, y).size() - 1);
-  });
+  const Shape& shape = shape_of(graph, y);
+  return next.op == "Mul" && shape.size() > 1 && std::ranges::any_of(next.inputs, [&](ValueId c) {
+           return graph.is_constant(c) && along_axis(graph.constant(c), shape, shape.size() - 1);
+         });
 }
 
 Outcome apply(const Match& m, Patch& patch) {

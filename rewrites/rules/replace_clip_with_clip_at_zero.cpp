@@ -13,8 +13,9 @@ namespace waveq::rules {
 Rule replace_clip_with_clip_at_zero() {
   const Pat x = any();
   return {.name = "replace_clip_with_clip_at_zero",
-          .formula = "Clip(x, lo, hi) = Clip(x - lo, 0, hi - lo) + lo, "
-                     "Clip(x, max=hi) = -Relu(-x + hi) + hi",
+          .formula =
+              "Clip(x, lo, hi) = Clip(x - lo, 0, hi - lo) + lo, "
+              "Clip(x, max=hi) = -Relu(-x + hi) + hi",
           .effect = Effect::reassociates,
           .source = "ONNX Clip-6/11/12/13",
           .stage = Stage::fold,
@@ -32,8 +33,8 @@ Rule replace_clip_with_clip_at_zero() {
               return patch.constant(Tensor::scalar(static_cast<float>(v)));
             };
             if (!(lo > -kMost)) {
-              const ValueId below = patch.node(
-                  "Add", {patch.node("Mul", {m[x], scalar(-1.0)}), scalar(hi)});
+              const ValueId below =
+                  patch.node("Add", {patch.node("Mul", {m[x], scalar(-1.0)}), scalar(hi)});
               const ValueId above = patch.node("Mul", {patch.node("Relu", {below}), scalar(-1.0)});
               return patch.node("Add", {above, scalar(hi)});
             }

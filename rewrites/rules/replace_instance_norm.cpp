@@ -26,8 +26,9 @@ Tensor per_channel(const Tensor& values, const Shape& shape) {
 Rule replace_instance_norm() {
   const Pat x = any(), s = constant(), b = constant();
   return {.name = "replace_instance_norm",
-          .formula = "InstanceNormalization(x,s,b) = LayerNormalization(map of x)*s + b, "
-                     "GroupNormalization(x,s,b) = LayerNormalization(maps of a group of x)*s + b",
+          .formula =
+              "InstanceNormalization(x,s,b) = LayerNormalization(map of x)*s + b, "
+              "GroupNormalization(x,s,b) = LayerNormalization(maps of a group of x)*s + b",
           .effect = Effect::reassociates,
           .source = "ONNX InstanceNormalization-6, GroupNormalization-18/21, LayerNormalization-17",
           .stage = Stage::fuse,
@@ -35,8 +36,7 @@ Rule replace_instance_norm() {
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             if (!is_f32(m.graph(), m[x])) return NoMatch{};
             const Shape shape = m.shape(x);
-            const std::int64_t rows =
-                                   shape[0] * m.root().attrs.get_int("num_groups", shape[1]),
+            const std::int64_t rows = shape[0] * m.root().attrs.get_int("num_groups", shape[1]),
                                length = element_count(shape) / std::max<std::int64_t>(rows, 1);
             Attrs attrs;
             attrs.set("axis", std::int64_t{1});

@@ -20,8 +20,7 @@ Outcome apply(const Match& m, Patch& patch) {
   const Node root = m.root();
   if (root.inputs.size() < 2 || !is_f32(graph, root.inputs[0])) return NoMatch{};
   const Shape shape = shape_of(graph, root.inputs[0]);
-  const std::int64_t axis =
-      normalize_axis(root.attrs.get_int("axis", -1), shape.size(), root.name);
+  const std::int64_t axis = normalize_axis(root.attrs.get_int("axis", -1), shape.size(), root.name);
   if (axis + 1 == static_cast<std::int64_t>(shape.size())) return NoMatch{};
   for (std::size_t i = 1; i < root.outputs.size(); ++i)
     if (root.outputs[i].valid() && graph.use_count(root.outputs[i]) > 0)

@@ -25,7 +25,9 @@ Outcome apply(const Match& m, Patch& patch) {
 
 Rule replace_reduction() {
   return {.name = "replace_reduction",
-          .formula = "ReduceMin(x) = -ReduceMax(-x), ReduceSumSquare(x) = ReduceSum(x*x), ReduceL2(x) = Sqrt(ReduceSum(x*x))",
+          .formula =
+              "ReduceMin(x) = -ReduceMax(-x), ReduceSumSquare(x) = ReduceSum(x*x), ReduceL2(x) = "
+              "Sqrt(ReduceSum(x*x))",
           .effect = Effect::reassociates,
           .source = "ONNX ReduceMin, ReduceL2, ReduceSumSquare-1/11/13/18",
           .stage = Stage::fold,

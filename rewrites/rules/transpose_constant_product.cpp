@@ -10,6 +10,16 @@ namespace waveq::rules {
 
 namespace {
 
+/// True where a gain of each row follows, which goes into the weights first.
+bool takes_gain(const Graph& graph, ValueId product) {
+  if (graph.use_count(product) != 1 || graph.is_output(product)) return false;
+  const Node& next = graph.node(graph.value(product).uses.front());
+  const Shape& shape = shape_of(graph, product);
+  return next.op == "Mul" && shape.size() > 1 && std::ranges::any_of(next.inputs, [&](ValueId c) {
+           return graph.is_constant(c) && along_axis(graph.constant(c), shape, shape.size() - 2);
+         });
+}
+
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
   const Node root = m.root();
@@ -26,12 +36,7 @@ Outcome apply(const Match& m, Patch& patch) {
     return shaped(patch.node("MatMul", {row, column}), out);
   }
   if (!graph.is_constant(a) || graph.is_constant(b)) return NoMatch{};
-  // Elsewhere rules fold what follows into the weights where they stand: they come first.
-  const std::vector<NodeId>& users = graph.value(m.root_value()).uses;
-  if (users.size() == 1 && graph.node(users.front()).op == "Mul" &&
-      std::ranges::any_of(graph.node(users.front()).inputs,
-                          [&](ValueId v) { return graph.is_constant(v); }))
-    return NoMatch{};
+  if (takes_gain(graph, m.root_value())) return NoMatch{};
   const ValueId y = patch.node(
       "MatMul", {swap_last_axes(patch, b, right.size()), swap_last_axes(patch, a, left.size())});
   return swap_last_axes(patch, y, shape_of(graph, y).size());
