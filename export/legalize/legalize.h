@@ -37,6 +37,11 @@ void explicit_pads(Graph& graph);
 /// A depthwise 2-D kernel of fewer taps gets columns of zeros, and its input as much padding.
 void widen_depthwise_kernels(Graph& graph, std::int64_t least_taps);
 
+/// a + b of int8 => RequantShift(a) + RequantShift(b) by factors of one, where an operand is no
+/// requant's, another node reads it too, or the requant reads an accumulator of another elementwise
+/// node: the kernel of a sum takes the requants of its operands along, and only such of its own.
+void own_summand_requants(Graph& graph);
+
 /// Sizes that a target's elementwise kernels handle.
 struct WideElementwise {
   std::int64_t requant_elements;  ///< of a requant that no other kernel takes along, at most

@@ -274,5 +274,28 @@ TEST_CASE("slices_as_conv: channels, space, several axes and steps, of either si
     }
 }
 
+TEST_CASE("own_summand_requants: a requant for each operand that has none of its own") {
+  const auto requants = [](auto build) {
+    Net n;
+    const ValueId x = n.in({1, 2, 1, 16});
+    n.g.add_output(n.requant(build(n, x), 40, 64));
+    return operators(check_same(n.g, own_summand_requants))["RequantShift"];
+  };
+  // Both taken along already: nothing changes.
+  CHECK(requants([](Net& n, ValueId x) {
+          return n.op("Add", {n.requant(x, 31, 64), n.requant(x, 30, 64)});
+        }) == 3);
+  CHECK(requants([](Net& n, ValueId x) {
+          return n.op("Add", {n.requant(x, 31, 64),
+                              n.requant(n.op("Conv", {x, n.varied({2, 2, 1, 1})}), 3, 64)});
+        }) == 3);
+  // The input itself, a requant read twice, a requant over a product.
+  CHECK(requants([](Net& n, ValueId x) { return n.op("Add", {x, n.requant(x, 30, 64)}); }) == 3);
+  CHECK(requants([](Net& n, ValueId x) {
+          const ValueId shared = n.requant(x, 31, 64);
+          return n.op("Add", {shared, n.requant(n.op("Mul", {shared, x}), 3, 64)});
+        }) == 5);
+}
+
 }  // namespace
 }  // namespace waveq
