@@ -218,16 +218,17 @@ Activation Lowering::activation(ValueId value, Width reader) {
   const Width width = carried(value, reader);
   for (bool is_signed : {true, false})
     if (const Activation* a = find_activation(value, is_signed, 0.0, width)) return *a;
-  if (width == Width::bits8 && options_.target.form.int8_operands &&
-      (q.relu ? wants_int8(value) : asks_for_sign(value))) {
+  const bool wants_sign = width == Width::bits8 && options_.target.form.int8_operands;
+  if (q.relu && wants_sign && wants_int8(value)) {
     const Activation a = signed_activation(value);
     activations_[{value, true, 0.0, Width::bits8}] = a;
     return a;
   }
   const bool affine = !q.relu && width == Width::bits8 && takes_zero_point(value);
-  const QuantSpec own = spec(q.relu   ? Signedness::unsigned_
-                             : affine ? Signedness::affine
-                                      : Signedness::automatic,
+  const QuantSpec own = spec(q.relu                               ? Signedness::unsigned_
+                             : affine                             ? Signedness::affine
+                             : wants_sign && asks_for_sign(value) ? Signedness::signed_
+                                                                  : Signedness::automatic,
                              width);
   Range r = range(value, own);
   if (q.relu) r.lo = std::max(r.lo, 0.0);

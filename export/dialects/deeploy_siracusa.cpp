@@ -213,7 +213,8 @@ TargetProfile deeploy_siracusa() {
        "unsigned kernel (T10)",
        [](Graph& graph) { wide_elementwise_as_conv(graph, kSizes); }},
       {"own_summand_requants", "a + b = RQ(a) + RQ(b), RQ by one",
-       "RequantizedAdd takes the requants of its operands along: one that another node reads, or an "
+       "RequantizedAdd takes the requants of its operands along: one that another node reads, or "
+       "an "
        "operand without, finds no mapping (PULPAddRequantMergePass, run on Siracusa)",
        own_summand_requants},
   };
