@@ -232,15 +232,17 @@ Activation Lowering::activation(ValueId value, Width reader) {
   const Width width = carried(value, reader);
   for (bool is_signed : {true, false})
     if (const Activation* a = find_activation(value, is_signed, 0.0, width)) return *a;
-  if (q.relu && width == Width::bits8 && options_.target.form.int8_operands && wants_int8(value)) {
+  const bool wants_sign = width == Width::bits8 && options_.target.form.int8_operands;
+  if (q.relu && wants_sign && wants_int8(value)) {
     const Activation a = signed_activation(value);
     activations_[{value, true, 0.0, Width::bits8}] = a;
     return a;
   }
   const bool affine = !q.relu && width == Width::bits8 && takes_zero_point(value);
-  const QuantSpec own = spec(q.relu   ? Signedness::unsigned_
-                             : affine ? Signedness::affine
-                                      : Signedness::automatic,
+  const QuantSpec own = spec(q.relu                               ? Signedness::unsigned_
+                             : affine                             ? Signedness::affine
+                             : wants_sign && asks_for_sign(value) ? Signedness::signed_
+                                                                  : Signedness::automatic,
                              width);
   Range r = range(value, own);
   if (q.relu) r.lo = std::max(r.lo, 0.0);
@@ -250,6 +252,15 @@ Activation Lowering::activation(ValueId value, Width reader) {
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
   carries(value, a);
   return a;
+}
+
+/// Where a target has int8 operands: a value that something reads as int8 only, or the product of
+/// two activations, whose requant is a kernel of its own and has no unsigned form.
+bool Lowering::asks_for_sign(ValueId value) const {
+  if (wants_int8(value)) return true;
+  const Quantity& q = quantities_.at(value);
+  const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
+  return producer.valid() && out_.node(producer).op == "Mul";
 }
 
 Activation Lowering::activation_within(ValueId value, const Range& part) {
@@ -334,7 +345,10 @@ Activation Lowering::signed_activation_at(ValueId value, double scale, Width rea
 }
 
 Activation Lowering::halved(ValueId value, const Activation& u, double scale) {
-  if (const Activation* a = find_activation(value, true, scale, Width::bits8)) return *a;
+  // One that was clipped to its scale instead would clip in front of a sum, too.
+  if (const Activation* a = find_activation(value, true, scale, Width::bits8);
+      a && out_.node(out_.value(a->id).producer).inputs.front() == u.id)
+    return *a;
   const Activation a = requant_vector(u.id, {u.quant.scale}, {}, levels(scale, true, Width::bits8),
                                       true, name_for(value, "_halved"));
   activations_[{value, true, scale, Width::bits8}] = a;
@@ -378,6 +392,15 @@ bool pads_explicitly(const Node& conv, const Shape& x) {
   return x.size() == 3 || !equal || (depthwise && strided);
 }
 
+/// A pool whose windows reach beyond the map: it is padded first.
+bool pads_windows(const Node& node) {
+  if (node.op != "MaxPool" && node.op != "AveragePool") return false;
+  return node.attrs.get_int("ceil_mode", 0) != 0 ||
+         node.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME") ||
+         std::ranges::any_of(node.attrs.get_ints("pads", {}),
+                             [](std::int64_t p) { return p != 0; });
+}
+
 }  // namespace
 
 /// True where the value may have a zero point: the requant behind its operator adds one on this
@@ -404,33 +427,13 @@ bool Lowering::wants_int8(ValueId value) const {
                          });
     const bool padding =
         user.op == "Pad" || (user.op == "Conv" && pads_explicitly(user, shape(value)));
-    if (product || padding || user.op == "ReduceMean" || user.op == "ReduceSum") return true;
+    if (product || padding || pads_windows(user) || user.op == "ReduceMean" ||
+        user.op == "ReduceSum")
+      return true;
     const bool passes_on = (op && op->moves_data) || user.op == "MaxPool";
     if (passes_on && wants_int8(user.outputs.front())) return true;
   }
   return false;
-}
-
-Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wanted,
-                                bool scale_is_fixed) {
-  // An int32 tensor of one positive scale bends the output's scale by itself (requant_free).
-  const bool bends = !q.linear && q.scale.size() == 1 && q.scale.front() > 0 &&
-                     size_of(out_.value(q.id).type.dtype) > 1 &&
-                     std::ranges::all_of(q.offset, [](double o) { return o == 0; });
-  if (!scale_is_fixed && !bends) wanted.scale = std::max(wanted.scale, least_scale(q));
-  Activation a = requantize_unclipped(value, q, wanted, scale_is_fixed);
-  if (q.upper <= 0 || a.quant.is_signed) return a;
-  // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it
-  // belongs.
-  const double top = std::floor(q.upper / a.quant.scale + 0.5);
-  if (top >= static_cast<double>(a.quant.hi())) return a;
-  a.quant.n_levels = std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
-  const NodeId requant = out_.value(a.id).producer;
-  Attrs attrs = out_.node(requant).attrs;
-  attrs.set("n_levels_out", a.quant.n_levels);
-  out_.set_attrs(requant, attrs);
-  out_.set_quant(a.id, a.quant);
-  return a;
 }
 
 Activation Lowering::requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,

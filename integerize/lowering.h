@@ -160,11 +160,15 @@ class Lowering {
   bool lower_chain(const Node& node);
   double least_scale(const Quantity& q) const;
   bool wants_int8(ValueId value) const;
+  bool asks_for_sign(ValueId value) const;
   bool takes_zero_point(ValueId value) const;
   Activation halved(ValueId value, const Activation& u, double scale);
   Activation separate_output(ValueId value, const Activation& a);
   void refuse_constant_outputs();
   Activation requantize(ValueId value, const Quantity& q, QuantParams wanted, bool scale_is_fixed);
+  void set_levels(Activation& a, std::int64_t levels);
+  Activation clipped_at_storage(ValueId value, const Activation& a, double upper,
+                                const QuantParams& wanted, bool scale_is_fixed);
   Activation requantize_unclipped(ValueId value, const Quantity& q, QuantParams wanted,
                                   bool scale_is_fixed);
   QuantizedWeights natural_weights(const DeferredLinear& linear) const;

@@ -310,6 +310,8 @@ Activation Lowering::requant_again(const DeferredLinear& linear, const QuantPara
             try_requant_vector(linear.accumulator, linear.scale, linear.offset, quant, name, why))
       return *a;
   }
+  if (const auto a = requant_centred(linear.accumulator, linear.scale, linear.offset, wanted, name))
+    return *a;
   throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
               "no parameters of its second requant are provably safe: " + why,
               "use fewer levels, or a wider calibration range");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "lowering.h"
 
@@ -89,25 +90,36 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
   return emit_requant(acc, *choice, wanted, name);
 }
 
-/// clip(x + offset) as clip(round(x) + round(offset)), both in steps of the result, where int8
-/// holds all of x that is not clipped: the offset of a single requant is bounded in steps of the
-/// accumulator (RequantLimits::max_add_per_mul), which a fine one leaves.
+/// clip(x + offset) to lo..hi as clip(round(x + offset - h) + h), all in steps of the result, where
+/// x + offset - h saturates as int8 at -128 and 127 no sooner than the clip does: the offset of a
+/// single requant is bounded in steps of the accumulator (RequantLimits::max_add_per_mul), which
+/// one of fine steps leaves. What is left of the offset beside h goes into the first requant.
 std::optional<Activation> Lowering::requant_centred(ValueId acc, const std::vector<double>& scale,
                                                     const std::vector<double>& offset,
                                                     const QuantParams& wanted,
                                                     const std::string& name) {
-  const bool fits = std::ranges::all_of(offset, [&](double o) {
-    const double steps = std::round(o / wanted.scale);
-    return static_cast<double>(wanted.lo()) - steps >= -128 &&
-           static_cast<double>(wanted.hi()) - steps <= 127;
-  });
-  if (offset.empty() || !fits) return std::nullopt;
+  const std::int64_t least = wanted.hi() - 127, most = wanted.lo() + 128;
+  if (offset.empty() || least > most) return std::nullopt;
+  const double mean = std::accumulate(offset.begin(), offset.end(), 0.0) /
+                      (static_cast<double>(offset.size()) * wanted.scale);
+  const double h =
+      std::clamp(std::round(mean), static_cast<double>(least), static_cast<double>(most));
+  if (h == 0) return std::nullopt;
   QuantParams centred;
   centred.scale = wanted.scale;
   centred.is_signed = true;
   std::string why;
-  const auto x = try_requant_vector(acc, scale, {}, centred, name + "_centred", why);
-  return x ? try_requant_vector(x->id, {wanted.scale}, offset, wanted, name, why) : std::nullopt;
+  // Less than the second rounding leaves: an accumulator of very fine steps has no room for it.
+  for (const double negligible : {0.0, 0.5}) {
+    std::vector<double> rest = offset;
+    for (double& o : rest) {
+      o -= h * wanted.scale;
+      if (std::abs(o) <= 1.000001 * negligible * wanted.scale) o = 0;
+    }
+    const auto x = try_requant_vector(acc, scale, rest, centred, name + "_centred", why);
+    if (x) return try_requant_vector(x->id, {wanted.scale}, {h * wanted.scale}, wanted, name, why);
+  }
+  return std::nullopt;
 }
 
 Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantParams& wanted,

@@ -269,7 +269,10 @@ void Driver::take_name(ValueId old, ValueId now) {
   for (std::size_t i = graph_.value_count(); spare.empty() || graph_.find_value(spare); ++i)
     spare = fmt::format("{}_replaced_{}", name, i);
   graph_.rename(old, spare);
+  // What goes keeps the new name taken: nodes are named after it, and no two alike.
+  const std::string made = graph_.value(now).name;
   graph_.rename(now, name);
+  graph_.rename(old, made);
 }
 
 bool Driver::replace(std::size_t index, NodeId id, const std::vector<ValueId>& values,

@@ -17,11 +17,14 @@
 //     bias is a Gemm; in more, MatMul + Add.
 //   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
 //     feeds them.
-//   - Softmax runs along the last axis.
-//   - Gelu and LayerNormalization are single nodes; Clip(0, inf) and Max(0) are Relu, every
-//     other Clip with a lower end starts at 0; HardSigmoid, HardSwish, LeakyRelu and PRelu are made
-//     of Clip and Relu; global pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
-// What stays: Gemm's transA, transB, alpha; asymmetric pads; MatMul of two activations and the
+//   - Softmax and LayerNormalization run along the last axis. Weights stand on the right of MatMul,
+//     and neither operand is a vector; Gemm has constant weights and a bias a column at most.
+//   - Gelu and LayerNormalization are single nodes, the norms of maps, groups of maps and lengths
+//     among the latter; Clip(0, inf) and Max(0) are Relu, every other Clip starts at 0; Max and Min
+//     of two tensors are the Relu of their difference, Where of a constant mask is a product;
+//     HardSigmoid, HardSwish, LeakyRelu and PRelu are made of Clip and Relu; global pooling is
+//     ReduceMean, keepdims 0 where the ones are dropped anyway.
+// What stays: Gemm's transB, alpha; asymmetric pads; MatMul of two activations and the
 // scalars around it.
 
 #include <fmt/format.h>
@@ -44,6 +47,8 @@ const std::vector<Rule>& all_rules() {
       rules::replace_transpose_with_reshape(),
       rules::replace_softmax_axis(),
       rules::replace_einsum(),
+      rules::replace_gemm(),
+      rules::replace_depth_to_space(),
       rules::replace_pow(),
       rules::replace_sum(),
       rules::order_constant_operand(),
@@ -59,7 +64,9 @@ const std::vector<Rule>& all_rules() {
       rules::factor_out_mean(),
       rules::fuse_layer_norm(),
       rules::replace_instance_norm(),
+      rules::replace_layer_norm_axes(),
       rules::fuse_rms_norm(),
+      rules::fuse_l2_norm(),
       rules::fold_affine_into_layer_norm(),
       rules::clamp_softmax_mask(),
       rules::cancel_common_maximum(),
@@ -78,6 +85,9 @@ const std::vector<Rule>& all_rules() {
       rules::replace_leaky_relu_with_relu(),
       // Arithmetic into weights, operators to better places.
       rules::replace_split(),
+      rules::replace_reduction(),
+      rules::replace_extremum(),
+      rules::replace_constant_mask(),
       rules::hoist_slice_above_product(),
       rules::replace_rms_norm(),
       rules::transpose_quotient(),
@@ -92,6 +102,7 @@ const std::vector<Rule>& all_rules() {
       rules::hoist_activation_above_movement(),
       rules::hoist_scalar_above_movement(),
       rules::fold_scale_into_next_linear(),
+      rules::transpose_constant_product(),
       rules::merge_matmul_rows(),
       rules::replace_conv_transpose_with_conv(),
   };

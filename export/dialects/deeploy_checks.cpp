@@ -9,6 +9,7 @@
 #include <set>
 
 #include "dialects/dialects.h"
+#include "legalize/legalize.h"
 #include "waveq/graph/onnx_writer.h"
 #include "waveq/graph/quantizer.h"
 
@@ -181,6 +182,8 @@ void check_max_pool(const Check& c) {
 void check_concat(const Check& c) {
   c.require(c.node.inputs.size() == 2, "concat_inputs",
             fmt::format("{} inputs, two are accepted", c.node.inputs.size()));
+  c.require(std::ranges::adjacent_find(c.node.inputs) == c.node.inputs.end(), "concat_twice",
+            "the same tensor twice, for which the generated C does not compile");
 }
 
 void check_gather(const Check& c) {
@@ -273,6 +276,13 @@ TargetFiles files(const TargetProfile& profile, const QuantizeResult& result) {
 }
 
 }  // namespace
+
+Legalization distinct_concat_legalization() {
+  return {"distinct_concat_operands", "Concat(x, x) = Concat(x, Reshape(x))",
+          "the generated C declares a variable for each operand, named after its tensor: twice the "
+          "same does not compile (Deeploy bf64cfa, Generic)",
+          distinct_concat_operands};
+}
 
 TargetProfile profile(std::string name, std::string summary, const Rows& rows) {
   TargetProfile p;

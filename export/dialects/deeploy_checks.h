@@ -70,6 +70,9 @@ std::vector<Finding> check_network(const TargetProfile& profile, const Graph& gr
 /// The file: float32 tensors, requant parameters as float32 tensor attributes.
 std::string to_file(const TargetProfile& profile, const Graph& graph);
 
+/// What every platform's Concat asks for.
+Legalization distinct_concat_legalization();
+
 /// Name, opset, domain and writer of a Deeploy profile; the rest is the platform's.
 TargetProfile profile(std::string name, std::string summary, const Rows& rows);
 

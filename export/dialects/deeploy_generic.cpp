@@ -58,6 +58,7 @@ TargetProfile deeploy_generic() {
   p.arithmetic = generic_arithmetic();
   p.lowering.zero_point_behind_gelu = true;
   p.lowering.form.legalizations = {
+      distinct_concat_legalization(),
       {"part_added_requants", "RQ(f(x)) + add = RQ(Reshape(f(x))) + add, f = iGELU, IntegerDiv",
        "f and its requant become one kernel, which applies the add wrongly "
        "(deeploy-dialect.md T5)",

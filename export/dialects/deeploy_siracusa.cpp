@@ -188,6 +188,10 @@ TargetProfile deeploy_siracusa() {
   p.lowering.form.int8_operands = true;
   p.lowering.form.gemm_bias_in_requant = true;
   p.lowering.form.legalizations = {
+      distinct_concat_legalization(),
+      {"slices_as_conv", "Slice(x) = RQ(1x1 Conv with rows of I), the axis as channels",
+       "integers are sliced by the cluster's DMA alone, in tiles (PULPOpen/Bindings.py)",
+       slices_as_conv},
       {"separate_requants", "RQ1(f(x)), RQ2(f(x)) = RQ1(f(x)), RQ2(f'(x)) with a copy f' of f",
        "f and its requant are one kernel (deeploy-dialect.md 5)", separate_requants},
       {"conv_as_2d", "Conv1D = Conv2D of height 1; Gemm = Conv2D of one pixel",
@@ -205,8 +209,14 @@ TargetProfile deeploy_siracusa() {
        explicit_pads},
       {"wide_elementwise_as_conv",
        "RQ(x) = RQ(1x1 Conv with I); a + b = 1x1 Conv with [I I] over [a, b]",
-       "elementwise kernels count in 16 bits (deeploy-dialect.md T17)",
+       "elementwise kernels count in 16 bits (deeploy-dialect.md T17); a requant of its own has no "
+       "unsigned kernel (T10)",
        [](Graph& graph) { wide_elementwise_as_conv(graph, kSizes); }},
+      {"own_summand_requants", "a + b = RQ(a) + RQ(b), RQ by one",
+       "RequantizedAdd takes the requants of its operands along: one that another node reads, or "
+       "an "
+       "operand without, finds no mapping (PULPAddRequantMergePass, run on Siracusa)",
+       own_summand_requants},
   };
   p.check = check;
   return p;

@@ -3,23 +3,13 @@
 #include <vector>
 
 #include "legalize/legalize.h"
+#include "legalize/pointwise.h"
 
 namespace waveq {
 
 namespace {
 
 using Ints = std::vector<std::int64_t>;
-
-/// Attributes of a dense 1x1 kernel.
-Attrs pointwise() {
-  Attrs attrs;
-  attrs.set("dilations", Ints{1, 1});
-  attrs.set("group", std::int64_t{1});
-  attrs.set("kernel_shape", Ints{1, 1});
-  attrs.set("pads", Ints{0, 0, 0, 0});
-  attrs.set("strides", Ints{1, 1});
-  return attrs;
-}
 
 /// [C, count*C, 1, 1]: output c is the sum of channel c of `count` tensors laid side by side.
 Tensor side_by_side(std::int64_t channels, std::int64_t count) {
@@ -30,16 +20,50 @@ Tensor side_by_side(std::int64_t channels, std::int64_t count) {
   return w;
 }
 
-bool is_map(const Graph& graph, ValueId x) { return graph.value(x).type.shape.size() == 4; }
-
 bool is_eight_bit(const Graph& graph, ValueId x) { return size_of(graph.value(x).type.dtype) == 1; }
 
+ValueId reshaped(Graph& graph, ValueId x, const Shape& shape, const std::string& name,
+                 const std::string& origin) {
+  const ValueId target =
+      graph.add_constant(name + "_shape", Tensor::from<std::int64_t>({std::ssize(shape)}, shape));
+  const ValueId y = graph.emit("Reshape", name, {x, target}, {}, origin);
+  graph.set_quant(y, graph.value(x).quant);
+  return y;
+}
+
+/// [1,C] and [1,C,T] as maps [1,C,1,T].
+Shape as_map(const Shape& shape) {
+  return {shape[0], shape[1], 1, shape.size() > 2 ? shape[2] : 1};
+}
+
 void requant_by_conv(Graph& graph, NodeId id, const Node& node) {
-  const ValueId x = node.inputs[0];
-  const std::int64_t channels = graph.value(x).type.shape[1];
-  const std::string name = graph.value(node.outputs.front()).name;
+  const ValueId old = node.outputs.front();
+  const Shape shape = graph.value(old).type.shape;
+  const std::string name = graph.value(old).name;
+  const bool is_flat = shape.size() < 4;
+  const ValueId x = is_flat
+                        ? reshaped(graph, node.inputs[0], as_map(shape), name + "_map", node.origin)
+                        : node.inputs[0];
+  const std::int64_t channels = shape[1];
   const ValueId w = graph.add_constant(name + "_ones", side_by_side(channels, 1));
   graph.set_input(id, 0, graph.emit("Conv", name + "_copy", {x, w}, pointwise(), node.origin));
+  if (!is_flat) return;
+  // Its readers keep the shape they know; as an output of the network it keeps the longer one.
+  graph.set_type(old, {graph.value(old).type.dtype, as_map(shape)});
+  if (graph.use_count(old) > static_cast<std::size_t>(graph.is_output(old))) {
+    const std::vector<NodeId> readers = graph.value(old).uses;
+    const ValueId back = reshaped(graph, old, shape, name + "_flat", node.origin);
+    for (NodeId reader : readers)
+      for (std::size_t i = 0; i < graph.node(reader).inputs.size(); ++i)
+        if (graph.node(reader).inputs[i] == old) graph.set_input(reader, i, back);
+  }
+}
+
+/// A requant that one Add alone reads is taken along by that.
+bool feeds_sum(const Graph& graph, const Node& requant) {
+  const ValueId y = requant.outputs.front();
+  return graph.use_count(y) == 1 && !graph.value(y).uses.empty() &&
+         graph.node(graph.value(y).uses.front()).op == "Add";
 }
 
 void add_by_conv(Graph& graph, NodeId id, const Node& node) {
@@ -64,18 +88,21 @@ void wide_elementwise_as_conv(Graph& graph, const WideElementwise& limits) {
     const Node node = graph.node(id);
     if (node.op != "RequantShift" && node.op != "Add") continue;
     const ValueId x = node.inputs[0];
-    if (!is_map(graph, x) || !is_eight_bit(graph, x)) continue;
-    const std::int64_t n = element_count(graph.value(x).type.shape);
+    const Shape& shape = graph.value(x).type.shape;
+    if (shape.size() < 2 || shape.size() > 4 || !is_eight_bit(graph, x)) continue;
+    const std::int64_t n = element_count(shape);
     if (node.op == "Add") {
       const ValueId other = node.inputs[1];
-      if (n > limits.add_elements && !graph.is_constant(other) &&
+      if (shape.size() == 4 && n > limits.add_elements && !graph.is_constant(other) &&
           graph.value(other).type == graph.value(x).type)
         add_by_conv(graph, id, node);
       continue;
     }
     const NodeId producer = graph.value(x).producer;
     const bool taken_along = producer.valid() && fused.contains(graph.node(producer).op);
-    if (!taken_along && (n > limits.requant_elements || n % limits.requant_multiple != 0))
+    const bool has_kernel = n <= limits.requant_elements && n % limits.requant_multiple == 0 &&
+                            node.attrs.get_int("signed", 1) == 1;
+    if (!taken_along && !has_kernel && (shape.size() == 4 || !feeds_sum(graph, node)))
       requant_by_conv(graph, id, node);
   }
 }

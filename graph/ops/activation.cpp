@@ -349,6 +349,10 @@ std::vector<OpDef> piecewise_ops() {
                      return x < 0.0f ? alpha * x : x;
                    };
                  }),
+      activation("ThresholdedRelu", {"alpha"}, "ONNX ThresholdedRelu-10, 22",
+                 [](const Attrs& a) {
+                   return [alpha = attr(a, "alpha", 1.0)](float x) { return x > alpha ? x : 0.0f; };
+                 }),
       activation("HardSigmoid", {"alpha", "beta"}, "ONNX HardSigmoid-6",
                  [hard_sigmoid](const Attrs& a) {
                    return hard_sigmoid(attr(a, "alpha", 0.2), attr(a, "beta", 0.5));

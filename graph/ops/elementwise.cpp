@@ -251,6 +251,26 @@ OpDef extremum(std::string name, Op op) {
           }};
 }
 
+/// The sum of all inputs in float32, first to last; `divides`: over how many they are.
+OpDef float_sum(std::string name, bool divides) {
+  return {.name = name,
+          .inputs = {"data_0", "data..."},
+          .attrs = {},
+          .spec = "ONNX " + name + "-8, 13",
+          .infer =
+              [](const InferContext& ctx) {
+                for (std::size_t i = 0; i < ctx.inputs.size(); ++i) float_input(ctx, i);
+                return infer_extremum(ctx);
+              },
+          .eval =
+              [divides](const EvalContext& ctx) {
+                fold_inputs<float>(ctx, std::plus<float>{});
+                if (!divides) return;
+                const auto count = static_cast<float>(ctx.inputs.size());
+                for (float& v : ctx.output().as<float>()) v /= count;
+              }};
+}
+
 // ---- Comparisons and logic.
 
 template <class Op>
@@ -427,16 +447,8 @@ std::vector<OpDef> elementwise_ops() {
        .spec = "ONNX Pow-7, 12, 13, 15",
        .infer = infer_pow,
        .eval = eval_pow},
-      {.name = "Sum",
-       .inputs = {"data_0", "data..."},
-       .attrs = {},
-       .spec = "ONNX Sum-8, 13",
-       .infer =
-           [](const InferContext& ctx) {
-             for (std::size_t i = 0; i < ctx.inputs.size(); ++i) float_input(ctx, i);
-             return infer_extremum(ctx);
-           },
-       .eval = [](const EvalContext& ctx) { fold_inputs<float>(ctx, std::plus<float>{}); }},
+      float_sum("Sum", false),
+      float_sum("Mean", true),
       extremum("Min", MinOp{}),
       extremum("Max", MaxOp{}),
       comparison("Equal", "-7, 11, 13, 19", [](auto a, auto b) { return a == b; }),

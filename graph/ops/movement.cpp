@@ -480,7 +480,8 @@ std::vector<OpDef> movement_ops() {
       mover("Expand", {"input", "shape"}, {}, "ONNX Expand-8, 13", infer_expand, eval_expand),
       mover("Tile", {"input", "repeats"}, {}, "ONNX Tile-6, 13", infer_tile, eval_tile),
   };
-  for (OpDef& op : resampling_ops()) all.push_back(std::move(op));
+  for (auto* more : {resampling_ops, block_ops})
+    for (OpDef& op : more()) all.push_back(std::move(op));
   return all;
 }
 

@@ -69,7 +69,7 @@ void eval_batch_norm(const EvalContext& ctx) {
       std::ranges::copy(i % 2 ? mean : variance, ctx.output(i).as<float>().begin());
 }
 
-// ---- LayerNormalization, RMSNormalization, InstanceNormalization.
+// ---- LayerNormalization, RMSNormalization, InstanceNormalization, GroupNormalization.
 
 struct Moments {
   double mean, inverse;  ///< inverse: 1 / sqrt(variance or mean square + eps)
@@ -163,31 +163,46 @@ OpDef rms_norm(std::string name, std::string spec) {
           .eval = [](const EvalContext& ctx) { layer_norm(ctx, false); }};
 }
 
-Types infer_instance_norm(const InferContext& ctx) {
+/// Groups of channels of [N,C,spatial...] that share their statistics; each channel is one where
+/// the node names no number.
+std::int64_t groups_of(const Node& node, const Shape& shape) {
+  return node.attrs.get_int("num_groups", std::max<std::int64_t>(shape[1], 1));
+}
+
+Types infer_group_norm(const InferContext& ctx) {
   const TensorType& x = float_input(ctx, 0);
   if (x.shape.size() < 3)
     ctx.fail(fmt::format("input is {}, [N,C,spatial...] is wanted", to_string(x)));
-  require_vector(ctx, 1, x.shape[1]);
-  require_vector(ctx, 2, x.shape[1]);
+  const std::int64_t groups = groups_of(ctx.node, x.shape);
+  if (groups < 1 || x.shape[1] % groups != 0)
+    ctx.fail(fmt::format("{} channels do not divide into {} groups", x.shape[1], groups));
+  // GroupNormalization-18 has a scale and a bias for each group, -21 for each channel.
+  const bool by_group = ctx.input(1).shape == Shape{groups};
+  for (std::size_t i : {1u, 2u}) require_vector(ctx, i, by_group ? groups : x.shape[1]);
   return {x};
 }
 
-/// Each [n, c] plane normalized by its own statistics, then scale[c] and bias[c]; in double.
-/// Source: ONNX InstanceNormalization-6.
-void eval_instance_norm(const EvalContext& ctx) {
+/// Each [n, c] plane, or the planes of each group of channels together, normalized by its own
+/// statistics, then scale and bias of the channel or the group; in double.
+/// Source: ONNX InstanceNormalization-6, GroupNormalization-18, 21.
+void eval_group_norm(const EvalContext& ctx) {
   const Shape& shape = ctx.input(0).shape();
-  const std::int64_t channels = shape[1],
+  const std::int64_t channels = shape[1], together = channels / groups_of(ctx.node, shape),
                      plane = element_count(Shape(shape.begin() + 2, shape.end()));
   const double epsilon = ctx.attrs().get_float("epsilon", kDefaultEpsilon);
   const auto scale = ctx.input(1).as<float>(), bias = ctx.input(2).as<float>();
+  const std::int64_t each = channels / std::max<std::int64_t>(std::ssize(scale), 1);
   const float* x = ctx.input(0).as<float>().data();
   float* y = ctx.output().as<float>().data();
-  for (std::int64_t p = 0; p < shape[0] * channels && plane > 0; ++p, x += plane, y += plane) {
-    const Moments m = moments(x, plane, epsilon, true);
-    const double gain = m.inverse * static_cast<double>(scale[p % channels]);
-    for (std::int64_t i = 0; i < plane; ++i)
-      y[i] = static_cast<float>((static_cast<double>(x[i]) - m.mean) * gain +
-                                static_cast<double>(bias[p % channels]));
+  for (std::int64_t c = 0; c < shape[0] * channels && plane > 0; c += together) {
+    const Moments m = moments(x, together * plane, epsilon, true);
+    for (std::int64_t p = c; p < c + together; ++p, x += plane, y += plane) {
+      const std::int64_t at = p % channels / each;
+      const double gain = m.inverse * static_cast<double>(scale[at]);
+      for (std::int64_t i = 0; i < plane; ++i)
+        y[i] = static_cast<float>((static_cast<double>(x[i]) - m.mean) * gain +
+                                  static_cast<double>(bias[at]));
+    }
   }
 }
 
@@ -216,8 +231,14 @@ std::vector<OpDef> normalization_ops() {
            .inputs = {"input", "scale", "B"},
            .attrs = {"epsilon"},
            .spec = "ONNX InstanceNormalization-6",
-           .infer = infer_instance_norm,
-           .eval = eval_instance_norm}};
+           .infer = infer_group_norm,
+           .eval = eval_group_norm},
+          {.name = "GroupNormalization",
+           .inputs = {"X", "scale", "bias"},
+           .attrs = {"epsilon", "num_groups", "stash_type"},
+           .spec = "ONNX GroupNormalization-18, 21",
+           .infer = infer_group_norm,
+           .eval = eval_group_norm}};
 }
 
 }  // namespace waveq

@@ -9,7 +9,7 @@
 #include "ops/op_util.h"
 #include "waveq/graph/kernels.h"
 
-// GRU and LSTM in float32, layout 0. T: time steps, B: batch, I: input size, H: hidden size,
+// RNN, GRU and LSTM in float32, layout 0. T: time steps, B: batch, I: input size, H: hidden size,
 // D: directions (1 or 2).
 namespace waveq::ops {
 
@@ -105,7 +105,8 @@ Types infer_recurrent(const InferContext& ctx, std::int64_t gates, std::size_t s
     ctx.fail(fmt::format("sequence_lens is {}, i32[{}] is wanted", to_string(ctx.input(4)), s.B));
   for (std::size_t i = 5; i < 5 + states; ++i)
     if (ctx.has(i)) expect(i, {s.D, s.B, s.H});
-  gates_of(ctx.node, 0, std::vector<std::string>(states + 1, "Tanh"), s.D);
+  const std::size_t functions = gates == 1 ? 1 : states + 1;
+  gates_of(ctx.node, 0, std::vector<std::string>(functions, "Tanh"), s.D);
   Types types = {{DType::f32, {s.T, s.D, s.B, s.H}}};
   for (std::size_t i = 0; i < states; ++i) types.push_back({DType::f32, {s.D, s.B, s.H}});
   return for_outputs(ctx, types);
@@ -194,8 +195,38 @@ void write_state(const EvalContext& ctx, std::size_t output, const std::vector<f
                                  d * static_cast<std::int64_t>(state.size()));
 }
 
+const std::vector<std::string> kRnnGates = {"Tanh"};
 const std::vector<std::string> kGruGates = {"Sigmoid", "Tanh"};
 const std::vector<std::string> kLstmGates = {"Sigmoid", "Tanh", "Tanh"};
+
+/// h' = f(W x + R h + b). Source: ONNX RNN-7, 14.
+class RnnCell {
+ public:
+  RnnCell(const EvalContext& ctx, const Sizes& s, const Direction& weights, std::int64_t d)
+      : ctx_(ctx),
+        s_(s),
+        weights_(weights),
+        gates_(gates_of(ctx.node, d, kRnnGates, s.D)),
+        h_(initial_state(ctx, 5, s, d)),
+        sums_(h_.size()) {}
+
+  void step(const float* x) {
+    kernels::gemm_f32(s_.B, s_.H, s_.H, h_.data(), s_.H, weights_.r.data(), s_.H, nullptr,
+                      sums_.data(), s_.H);
+    add_rows(sums_.data(), weights_.rb, s_.B);
+    for (std::size_t i = 0; i < h_.size(); ++i) h_[i] = x[i] + sums_[i];
+    gates_[0](std::ssize(h_), h_.data());
+  }
+  const std::vector<float>& hidden() const { return h_; }
+  void finish(std::int64_t d) const { write_state(ctx_, 1, h_, d); }
+
+ private:
+  const EvalContext& ctx_;
+  const Sizes& s_;
+  const Direction& weights_;
+  std::vector<Gate> gates_;
+  std::vector<float> h_, sums_;
+};
 
 /// Gates in the order z, r, h. z = f(Wz x + Rz h + b), r = f(Wr x + Rr h + b),
 /// n = g(Wh x + Rh (r.h) + b), or g(Wh x + b + r.(Rh h + b)) with linear_before_reset;
@@ -334,7 +365,9 @@ namespace waveq {
 
 std::vector<OpDef> recurrent_ops() {
   using namespace ops;
-  return {recurrent<GruCell>(
+  return {recurrent<RnnCell>("RNN", {"X", "W", "R", "B?", "sequence_lens?", "initial_h?"},
+                             {"activations", "direction", "hidden_size", "layout"}, 1, 1),
+          recurrent<GruCell>(
               "GRU", {"X", "W", "R", "B?", "sequence_lens?", "initial_h?"},
               {"activations", "direction", "hidden_size", "layout", "linear_before_reset"}, 3, 1),
           recurrent<LstmCell>(

@@ -115,7 +115,10 @@ void add_constant(Lowering& to, ValueId x, ValueId y, const Tensor& c, double si
     q.offset = combine(q.offset, *term, 0.0, plus);
     return to.define(y, std::move(q));
   }
-  const Activation a = to.signed_activation(x, 0, to.width("Add"));
+  const Width width = to.width("Add");
+  const Activation a = to.options().target.form.int8_operands
+                           ? to.summand_at(x, to.signed_scale(x, width), width)
+                           : to.signed_activation(x, 0, width);
   std::vector<std::int32_t> steps;
   for (double v : spread(to, c, to.shape(x))) {
     const double q = std::floor(sign * v / a.quant.scale + 0.5);
@@ -159,6 +162,25 @@ void scale_channels(Lowering& to, ValueId x, ValueId y, const std::vector<double
   Quantity q;
   q.linear = std::move(linear);
   to.define(y, std::move(q));
+}
+
+/// x * c with a factor for each element: int8 codes of c, rounded to its largest over 127.
+void multiply_by_elements(Lowering& to, ValueId x, ValueId y, const Tensor& c) {
+  const std::vector<double> factors = spread(to, c, to.shape(x));
+  double largest = 0;
+  for (double f : factors) largest = std::max(largest, std::isfinite(f) ? std::abs(f) : INFINITY);
+  if (!std::isfinite(largest)) to.refuse("its constant holds a non-finite number");
+  const double scale = largest > 0 ? largest / 127 : 1.0;
+  std::vector<std::int8_t> codes;
+  for (double f : factors) codes.push_back(static_cast<std::int8_t>(std::round(f / scale)));
+  const Activation a = to.factor(x, to.width("Mul"));
+  Quantity product;
+  product.id =
+      to.emit("Mul", to.name_for(y, "_acc"),
+              {a.id, to.out().add_constant(to.name_for(y, "_factors"),
+                                           Tensor::from<std::int8_t>(to.shape(x), codes))});
+  product.scale = {a.quant.scale * scale};
+  to.define(y, std::move(product));
 }
 
 /// ReLU(L(z))*g = ReLU((g*L)(z)) for positive gains, L a convolution: it is computed once more with
@@ -252,8 +274,8 @@ void lower_mul(Lowering& to, const Node& node) {
        {std::pair{node.inputs[0], node.inputs[1]}, std::pair{node.inputs[1], node.inputs[0]}}) {
     if (!to.is_constant(c)) continue;
     const auto factor = per_channel_constant(to.source().constant(c), to.shape(x));
-    if (!factor || to.shape(x) != to.shape(y))
-      to.refuse("its constant is neither one number nor one per channel");
+    if (to.shape(x) != to.shape(y)) to.refuse("its constant is larger than the other operand");
+    if (!factor) return multiply_by_elements(to, x, y, to.source().constant(c));
     if (std::ranges::any_of(*factor, [](double f) { return !std::isfinite(f); }))
       to.refuse("its constant holds a non-finite number");
     if (factor->size() > 1 && scale_features(to, x, y, *factor)) return;

@@ -20,7 +20,6 @@ Attrs plain_slice(Lowering& to, const Node& node) {
     axes.push_back(static_cast<std::int64_t>(i));
   std::vector<std::int64_t> from, until;
   for (std::size_t i = 0; i < starts.size(); ++i) {
-    if (steps[i] < 1) to.refuse("a Slice that runs backwards has no integer kernel");
     axes[i] = normalize_axis(axes[i], shape.size(), node.name);
     const std::int64_t length = shape[static_cast<std::size_t>(axes[i])];
     const auto inside = [&](std::int64_t v) {
@@ -53,20 +52,34 @@ void define_moved(Lowering& to, ValueId y, ValueId id, const QuantParams& quant)
   to.define(y, Activation{id, quant});
 }
 
-}  // namespace
+bool runs_backwards(const Node& slice) {
+  return std::ranges::any_of(slice.attrs.get_ints("steps", {}),
+                             [](std::int64_t step) { return step < 0; });
+}
 
-/// Gather of one constant index: a Slice of length one, without its axis. The consumer's own Gather
-/// takes non-negative indices and not the last axis.
-void lower_gather(Lowering& to, const Node& node) {
-  if (!to.is_constant(node.inputs[1]) || to.source().constant(node.inputs[1]).size() != 1)
-    to.refuse("only one constant index has an integer kernel");
-  const Shape& shape = to.shape(node.inputs[0]);
-  const std::int64_t axis = normalize_axis(node.attrs.get_int("axis", 0), shape.size(), node.name);
-  std::int64_t index = to_int64(to.source().constant(node.inputs[1])).front();
-  if (index < 0) index += shape[static_cast<std::size_t>(axis)];
+/// A node that moves data, element by element along each axis.
+void lower_by_elements(Lowering& to, const Node& node) {
   const Activation x = to.activation(node.inputs[0], to.width("Slice"));
   const ValueId y = node.outputs.front();
-  const ValueId part = slice(to, x.id, axis, index, index + 1, to.name_for(y, "_part"));
+  define_moved(to, y, pick_axes(to, x, picked_elements(to, node), to.name_for(y)), x.quant);
+}
+
+}  // namespace
+
+/// Gather of constant indices: Slices, and one Slice without its axis where the index is a scalar.
+/// The consumer's own Gather takes one non-negative index, and not of the last axis.
+void lower_gather(Lowering& to, const Node& node) {
+  if (!to.is_constant(node.inputs[1])) to.refuse("its indices are computed at run time");
+  const Shape& shape = to.shape(node.inputs[0]);
+  const auto axis = static_cast<std::size_t>(
+      normalize_axis(node.attrs.get_int("axis", 0), shape.size(), node.name));
+  std::vector<std::int64_t> indices = to_int64(to.source().constant(node.inputs[1]));
+  if (indices.empty()) to.refuse("it picks nothing");
+  for (std::int64_t& index : indices)
+    if (index < 0) index += shape[axis];
+  const Activation x = to.activation(node.inputs[0], to.width("Slice"));
+  const ValueId y = node.outputs.front();
+  const ValueId part = pick(to, x, axis, indices, to.name_for(y, "_part"));
   const ValueId target = to.constant_i64(to.name_for(y, "_shape"), to.shape(y));
   define_moved(to, y, to.emit("Reshape", to.name_for(y), {part, target}), x.quant);
 }
@@ -95,6 +108,7 @@ void lower_split(Lowering& to, const Node& node) {
 /// Reshape, Transpose, Slice, Gather and the like: the same operator on the 8-bit tensor, which
 /// keeps its scale.
 void lower_movement(Lowering& to, const Node& node) {
+  if (node.op == "Slice" && runs_backwards(node)) return lower_by_elements(to, node);
   const Activation x = to.activation(node.inputs[0], to.width(node.op));
   std::vector<ValueId> inputs{x.id};
   for (std::size_t i = 1; i < node.inputs.size(); ++i) {
@@ -182,22 +196,33 @@ void lower_concat(Lowering& to, const Node& node) {
   to.define(y, out);
 }
 
+namespace {
+
+/// Reflections and edges are elements of x, and so is what a crop leaves: all but what a constant
+/// Pad fills in.
+bool picks_elements(const Node& pad, const std::vector<std::int64_t>& pads) {
+  return pad.attrs.get_string("mode", "constant") != "constant" ||
+         std::ranges::all_of(pads, [](std::int64_t p) { return p <= 0; });
+}
+
+}  // namespace
+
 /// Padding with a constant: its code fills. Exact where it is a multiple of the scale, as 0 is.
 void lower_pad(Lowering& to, const Node& node) {
-  if (node.attrs.get_string("mode", "constant") != "constant")
-    to.refuse("only constant padding has an integer kernel");
   if (node.inputs.size() > 1)
     to.refuse("its amounts or its fill were not brought into the node; run the rewrites first");
+  const std::size_t rank = to.shape(node.inputs[0]).size();
+  std::vector<std::int64_t> pads = node.attrs.require_ints("pads");
+  if (pads.size() != 2 * rank) to.refuse("its pads are not two for each axis");
+  if (picks_elements(node, pads)) return lower_by_elements(to, node);
+  if (std::ranges::any_of(pads, [](std::int64_t p) { return p < 0; }))
+    to.refuse("it crops some sides and pads others; write it as Slice and Pad");
   const double fill = node.attrs.get_float("value", 0.0);
   const Activation x = to.activation(node.inputs[0], to.width("Pad"));
   const double code = std::round(fill / x.quant.scale) + static_cast<double>(x.quant.zero_point);
   if (!(code >= static_cast<double>(x.quant.lo()) && code <= static_cast<double>(x.quant.hi())))
     to.refuse(fmt::format("pads with {:g}, which the tensor's {} levels of {:.3g} do not reach",
                           fill, x.quant.n_levels, x.quant.scale));
-  const std::size_t rank = to.shape(node.inputs[0]).size();
-  const auto pads = node.attrs.require_ints("pads");
-  if (pads.size() != 2 * rank || std::ranges::any_of(pads, [](std::int64_t p) { return p < 0; }))
-    to.refuse("it crops; only padding outward has an integer kernel");
   const ValueId y = node.outputs.front();
   define_moved(to, y, pad(to, x, pads, static_cast<std::int64_t>(code), to.name_for(y)), x.quant);
 }

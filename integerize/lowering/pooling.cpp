@@ -83,8 +83,8 @@ Tensor window_of_ones(const std::vector<WindowAxis>& axes, std::int64_t channels
 
 }  // namespace
 
-/// On integers, the scale kept. Padding takes no part: the lowest code stands in for it, which no
-/// element is below (the consumer's own padding is 0, deeploy-dialect.md T16).
+/// On integers, the scale kept. Padding takes no part: the lowest code that x can reach stands in
+/// for it, which no element is below (the consumer's own padding is 0, deeploy-dialect.md T16).
 void lower_max_pool(Lowering& to, const Node& node) {
   if (node.outputs.size() > 1 && node.outputs[1].valid())
     to.refuse("its indices are used; they have no integer kernel");
@@ -99,7 +99,8 @@ void lower_max_pool(Lowering& to, const Node& node) {
     all.insert(all.end(), pads.begin(), pads.begin() + static_cast<std::ptrdiff_t>(axes.size()));
     all.insert(all.end(), {0, 0});
     all.insert(all.end(), pads.begin() + static_cast<std::ptrdiff_t>(axes.size()), pads.end());
-    in.id = pad(to, x, all, x.quant.lo(), to.name_for(y, "_padded"));
+    const std::int64_t least = std::max(x.quant.lo(), to.bounds().of(x.id).hull().lo);
+    in.id = pad(to, x, all, least, to.name_for(y, "_padded"));
   }
   to.define(y, max_pool(to, in, each(axes, &WindowAxis::kernel), each(axes, &WindowAxis::stride),
                         to.name_for(y)));
@@ -117,7 +118,8 @@ void lower_global_max_pool(Lowering& to, const Node& node) {
 /// The sum over each window as a depthwise convolution of ones, whose requant divides by the size
 /// of the window. Where windows at the border divide by less (count_include_pad = 0, ceil_mode),
 /// the quotients come as one factor for each position: the requantized sum times
-/// round(2^k * window / divisor), k <= 12 such that all fit int16, in int32.
+/// round(2^k * window / divisor), k <= 12 such that all fit int16 (int8 where the target's products
+/// take no more), in int32.
 void lower_average_pool(Lowering& to, const Node& node) {
   const auto axes = window_axes(to, node, node.attrs.require_ints("kernel_shape"));
   const ValueId y = node.outputs.front();
@@ -126,7 +128,8 @@ void lower_average_pool(Lowering& to, const Node& node) {
       corrections(axes, out, node.attrs.get_int("count_include_pad", 0) != 0);
   const double largest = factors.empty() ? 1.0 : std::ranges::max(factors);
   if (!std::isfinite(largest)) to.refuse("one of its windows holds no element");
-  const double unit = std::ldexp(1.0, std::min(12, std::ilogb(32767 / largest)));
+  const double most = to.options().target.form.int8_operands ? 127 : 32767;
+  const double unit = std::ldexp(1.0, std::min(12, std::ilogb(most / largest)));
   const auto window = static_cast<double>(element_count(each(axes, &WindowAxis::kernel)));
   to.quantity(node.inputs[0]);
   const Activation x =
@@ -151,12 +154,14 @@ void lower_average_pool(Lowering& to, const Node& node) {
       to.wanted(y, x.quant.is_signed ? Signedness::signed_ : Signedness::unsigned_);
   const Activation mean =
       to.requant_free(sum.id, sum.scale.front(), wanted, to.name_for(y, "_unweighted"));
-  std::vector<std::int16_t> codes;
-  for (double f : factors) codes.push_back(static_cast<std::int16_t>(std::round(f * unit)));
+  std::vector<std::int32_t> codes;
+  for (double f : factors) codes.push_back(static_cast<std::int32_t>(std::round(f * unit)));
+  const DType stored = most > 127 ? DType::i16 : DType::i8;
   Quantity weighted;
-  weighted.id = to.emit("Mul", to.name_for(y, "_weighted"),
-                        {mean.id, to.out().add_constant(to.name_for(y, "_factors"),
-                                                        Tensor::from<std::int16_t>(out, codes))});
+  weighted.id = to.emit(
+      "Mul", to.name_for(y, "_weighted"),
+      {mean.id, to.out().add_constant(to.name_for(y, "_factors"),
+                                      cast(Tensor::from<std::int32_t>(out, codes), stored))});
   weighted.scale = {mean.quant.scale / unit};
   to.define(y, std::move(weighted));
 }

@@ -74,11 +74,35 @@ Direction direction(Lowering& to, const Node& node, std::int64_t d, bool reverse
   return out;
 }
 
+/// tanh(W x + R h + b) as a GRU's state: an update gate that keeps nothing of the old one, a reset
+/// gate that lets all of it pass. Their arguments are constants beyond the curve's ends.
+Direction as_gru(const Direction& rnn) {
+  constexpr double kFarOut = 16;
+  const auto third_gate = [](const Tensor& w) {
+    Shape shape = w.shape();
+    shape[0] *= 3;
+    Tensor out(DType::f32, shape);
+    std::ranges::copy(w.as<float>(), out.as<float>().last(w.as<float>().size()).begin());
+    return out;
+  };
+  Direction gru = rnn;
+  gru.w = third_gate(rnn.w);
+  gru.r = third_gate(rnn.r);
+  const std::size_t hidden = rnn.wb.size();
+  gru.wb.assign(hidden, -kFarOut);
+  gru.wb.resize(2 * hidden, kFarOut);
+  gru.wb.insert(gru.wb.end(), rnn.wb.begin(), rnn.wb.end());
+  gru.rb.assign(2 * hidden, 0.0);
+  gru.rb.insert(gru.rb.end(), rnn.rb.begin(), rnn.rb.end());
+  return gru;
+}
+
 void require_usual_gates(Lowering& to, const Node& node) {
   const Attr* attr = node.attrs.find("activations");
   if (!attr) return;
   const auto& names = std::get<std::vector<std::string>>(*attr);
-  const std::vector<std::string> usual = node.op == "GRU"
+  const std::vector<std::string> usual = node.op == "RNN" ? std::vector<std::string>{"tanh"}
+                                         : node.op == "GRU"
                                              ? std::vector<std::string>{"sigmoid", "tanh"}
                                              : std::vector<std::string>{"sigmoid", "tanh", "tanh"};
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -86,7 +110,8 @@ void require_usual_gates(Lowering& to, const Node& node) {
     std::ranges::transform(lower, lower.begin(),
                            [](unsigned char ch) { return static_cast<char>(std::tolower(ch)); });
     if (lower != usual[i % usual.size()])
-      to.refuse(fmt::format("its gate {} is {}; sigmoid and tanh have integer forms", i, names[i]));
+      to.refuse(fmt::format("its gate {} is {}; {} has an integer form", i, names[i],
+                            usual[i % usual.size()]));
   }
 }
 
@@ -115,12 +140,18 @@ struct Projection {
 Projection project(Lowering& to, const Tensor& real, double operand_scale,
                    const std::string& name) {
   const QuantizedWeights w = quantize_weights(real, 0, to.weight_levels(), {}, to.node().name);
+  const std::vector<std::int64_t> codes = to_int64(w.q);
+  const auto each = static_cast<std::ptrdiff_t>(codes.size() / w.scale.size());
   std::vector<double> ratio;
   double largest = 0;
-  for (double s : w.scale) {
-    ratio.push_back(operand_scale * s * kGateOne);
+  for (std::size_t row = 0; row < w.scale.size(); ++row) {
+    // Rows of zeros have any scale: they are not to limit the others' multipliers.
+    const auto from = codes.begin() + static_cast<std::ptrdiff_t>(row) * each;
+    const bool empty = std::all_of(from, from + each, [](std::int64_t q) { return q == 0; });
+    ratio.push_back(empty ? 0.0 : operand_scale * w.scale[row] * kGateOne);
     largest = std::max(largest, ratio.back());
   }
+  if (largest == 0) largest = 1;
   Projection p;
   p.shift =
       std::clamp(static_cast<int>(std::floor(std::log2(kLargestMul / largest))), 0, kMostShift);
@@ -153,9 +184,9 @@ double hyperbolic_tangent(double x) { return std::tanh(x); }
 /// One direction as iGRU or iLSTM: [T, 1, B, H].
 ValueId emit_direction(Lowering& to, const Node& node, const Activation& x, const Direction& d,
                        bool wide, const std::string& name) {
-  const bool gru = node.op == "GRU";
+  const bool gru = node.op != "LSTM";
   const std::int64_t batch = to.shape(node.inputs[0])[1], hidden = d.r.shape()[1];
-  const bool reset_last = gru && node.attrs.get_int("linear_before_reset", 0) != 0;
+  const bool reset_last = node.op == "GRU" && node.attrs.get_int("linear_before_reset", 0) != 0;
   const Projection w = project(to, d.w, x.quant.scale, name + "_W"),
                    r = project(to, d.r, wide ? 1 / kStateOne : 256 / kStateOne, name + "_R");
   // Both biases are one, but for the part of a GRU that the reset gate scales.
@@ -195,11 +226,11 @@ ValueId emit_direction(Lowering& to, const Node& node, const Activation& x, cons
 
 }  // namespace
 
-/// GRU, LSTM: int8 weights, gates by curves of 512 segments, a 16-bit state. What the recurrent
-/// weights multiply, and what is handed on, is the state's 8-bit copy, or the state itself where
-/// the recipe gives the node 16 bits. Source: integer-approximations.md 12.
+/// RNN, GRU, LSTM: int8 weights, gates by curves of 512 segments, a 16-bit state. What the
+/// recurrent weights multiply, and what is handed on, is the state's 8-bit copy, or the state
+/// itself where the recipe gives the node 16 bits. Source: integer-approximations.md 12.
 void lower_recurrent(Lowering& to, const Node& node) {
-  const std::string op = "i" + node.op;
+  const std::string op = node.op == "LSTM" ? "iLSTM" : "iGRU";
   if (!to.target_runs(op))
     to.refuse(
         fmt::format("{} has no recurrent cells; the target waveq has", to.options().target.name));
@@ -224,7 +255,8 @@ void lower_recurrent(Lowering& to, const Node& node) {
     const bool reverse = kind == "reverse" || d == 1;
     const std::string name =
         to.name_for(named, directions == 2 ? fmt::format("_direction{}", d) : "");
-    ys.push_back(emit_direction(to, node, x, direction(to, node, d, reverse), wide, name));
+    const Direction own = direction(to, node, d, reverse);
+    ys.push_back(emit_direction(to, node, x, node.op == "RNN" ? as_gru(own) : own, wide, name));
     to.out().set_quant(ys.back(), quant);
     const std::int64_t last = reverse ? 0 : steps - 1;
     Attrs attrs;

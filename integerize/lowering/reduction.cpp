@@ -39,20 +39,59 @@ bool meets_activation(const Graph& graph, ValueId x) {
   });
 }
 
+/// A tensor with the reduced axes last, as rows: [1,R,N], as a map [1,R,1,N].
+struct Rows {
+  ValueId id;
+  std::int64_t length = 1;  ///< N
+};
+
+Rows as_rows(Lowering& to, ValueId x, const Shape& shape, const std::vector<std::int64_t>& axes,
+             const std::string& name, bool as_map) {
+  std::vector<std::int64_t> perm;
+  for (std::int64_t a = 0; a < static_cast<std::int64_t>(shape.size()); ++a)
+    if (!std::ranges::binary_search(axes, a)) perm.push_back(a);
+  perm.insert(perm.end(), axes.begin(), axes.end());
+  if (!std::ranges::is_sorted(perm)) x = to.transpose(x, perm, name + "_moved");
+  Rows rows;
+  for (std::int64_t a : axes) rows.length *= shape[static_cast<std::size_t>(a)];
+  const std::int64_t count = element_count(shape) / std::max<std::int64_t>(rows.length, 1);
+  const Shape to_shape = as_map ? Shape{1, count, 1, rows.length} : Shape{1, count, rows.length};
+  rows.id =
+      to.emit("Reshape", name + "_rows", {x, to.constant_i64(name + "_rows_shape", to_shape)});
+  return rows;
+}
+
 }  // namespace
 
-/// The largest code stands for the largest number.
+/// The largest code stands for the largest number. Without an operator of its own it is the MaxPool
+/// over rows [1,R,1,N] that are one window each.
 void lower_reduce_max(Lowering& to, const Node& node) {
-  if (!to.target_runs("ReduceMax"))
-    to.refuse(fmt::format("{} has no integer ReduceMax", to.options().target.name));
   const ValueId y = node.outputs.front();
-  const Activation x = to.signed_activation(node.inputs[0], 0, to.width("ReduceMax"));
+  const std::vector<std::int64_t> axes = reduced_axes(to, node);
+  const Activation x = to.signed_activation(
+      node.inputs[0], 0, to.width(to.target_runs("ReduceMax") ? "ReduceMax" : "MaxPool"));
   Attrs attrs;
-  attrs.set("axes", reduced_axes(to, node));
-  attrs.set("keepdims", std::int64_t{node.attrs.get_int("keepdims", 1)});
-  const Activation most{to.emit("ReduceMax", to.name_for(y), {x.id}, attrs), x.quant};
-  to.out().set_quant(most.id, x.quant);
-  to.define(y, most);
+  if (to.target_runs("ReduceMax")) {
+    attrs.set("axes", axes);
+    attrs.set("keepdims", std::int64_t{node.attrs.get_int("keepdims", 1)});
+    const Activation most{to.emit("ReduceMax", to.name_for(y), {x.id}, attrs), x.quant};
+    to.out().set_quant(most.id, x.quant);
+    return to.define(y, most);
+  }
+  if (!to.target_runs("MaxPool"))
+    to.refuse(fmt::format("{} has no integer maximum", to.options().target.name));
+  const Rows rows = as_rows(to, x.id, to.shape(node.inputs[0]), axes, to.name_for(y), true);
+  attrs.set("ceil_mode", std::int64_t{0});
+  attrs.set("kernel_shape", std::vector<std::int64_t>{1, rows.length});
+  attrs.set("pads", std::vector<std::int64_t>(4, 0));
+  attrs.set("strides", std::vector<std::int64_t>{1, 1});
+  const ValueId most = to.emit("MaxPool", to.name_for(y, "_pool"), {rows.id}, attrs);
+  to.out().set_quant(most, x.quant);
+  const Activation out{to.emit("Reshape", to.name_for(y),
+                               {most, to.constant_i64(to.name_for(y, "_shape"), to.shape(y))}),
+                       x.quant};
+  to.out().set_quant(out.id, out.quant);
+  to.define(y, out);
 }
 
 /// Mean or sum over trailing axes: [1,R,N] x ones [1,N,1] in int32, requantized to a scale of its
@@ -60,30 +99,17 @@ void lower_reduce_max(Lowering& to, const Node& node) {
 /// of codes (waveformer-accuracy.md 2, fact 1), and works for powers of two only.
 void lower_reduce(Lowering& to, const Node& node) {
   const ValueId x = node.inputs[0], y = node.outputs.front();
-  const Shape& shape = to.shape(x);
-  const std::size_t rank = shape.size();
-  const std::vector<std::int64_t> axes = reduced_axes(to, node);
-  std::int64_t count = 1;
-  for (std::int64_t a : axes) count *= shape[static_cast<std::size_t>(a)];
   to.quantity(x);
+  const std::vector<std::int64_t> axes = reduced_axes(to, node);
+  double terms = 1;
+  for (std::int64_t a : axes)
+    terms *= static_cast<double>(to.shape(x)[static_cast<std::size_t>(a)]);
   // Of the features of linear attention, product and mean must read the same codes: the bound of
   // their quotient says so (quotient.h).
-  const Width width = meets_activation(to.source(), x)
-                          ? Width::bits8
-                          : to.width_within("MatMul", x, static_cast<double>(count));
-  Activation in = to.factor(x, width);
-  ValueId id = in.id;
-  // Reduced axes last.
-  std::vector<std::int64_t> perm;
-  for (std::int64_t a = 0; a < static_cast<std::int64_t>(rank); ++a)
-    if (!std::ranges::binary_search(axes, a)) perm.push_back(a);
-  perm.insert(perm.end(), axes.begin(), axes.end());
-  if (!std::ranges::is_sorted(perm)) {
-    id = to.transpose(id, perm, to.name_for(y, "_moved"));
-  }
-  const std::int64_t rows = element_count(shape) / std::max<std::int64_t>(count, 1);
-  id = to.emit("Reshape", to.name_for(y, "_rows"),
-               {id, to.constant_i64(to.name_for(y, "_rows_shape"), {1, rows, count})});
+  const Width width =
+      meets_activation(to.source(), x) ? Width::bits8 : to.width_within("MatMul", x, terms);
+  const Activation in = to.factor(x, width);
+  const auto [id, count] = as_rows(to, in.id, to.shape(x), axes, to.name_for(y), false);
   const ValueId ones = to.out().add_constant(
       to.name_for(y, "_ones"),
       Tensor::from<std::int8_t>({1, count, 1},

@@ -52,15 +52,14 @@ ValueId int32_constant(Lowering& to, const std::string& name,
       name, Tensor::from<std::int32_t>({static_cast<std::int64_t>(values.size())}, values));
 }
 
-/// Softmax from the distance of each element from the row's maximum: a table of exponentials, their
-/// sum as a product with ones, a division. Source: integer-approximations.md 6.2, "LUT softmax".
-void softmax_by_table(Lowering& to, const Node& node) {
+/// Exponentials of the distances from the row's maximum, in steps of 1/65535, and their sums.
+struct Exponentials {
+  Activation distance;   ///< maximum - x, unsigned, in steps of x's 8 bits
+  ValueId values, sums;  ///< uint16 in the shape of x; int32, the last axis 1
+};
+
+Exponentials exponentials(Lowering& to, const Node& node) {
   const ValueId x = node.inputs[0], y = node.outputs.front();
-  if (!to.target_runs("Table") || !to.target_runs("ReduceMax") || !to.options().target.broadcast)
-    to.refuse(
-        fmt::format("softmax = \"lut\" takes a lookup table and a row's maximum, which {} does "
-                    "not run; \"ibert\" takes neither",
-                    to.options().target.name));
   const Shape shape = to.shape(x);
   const std::int64_t length = shape.back(),
                      rows = element_count(shape) / std::max<std::int64_t>(length, 1);
@@ -100,6 +99,23 @@ void softmax_by_table(Lowering& to, const Node& node) {
   const ValueId sum = to.emit("Reshape", to.name_for(y, "_sum"),
                               {to.emit("MatMul", to.name_for(y, "_sums"), {flat, ones}),
                                to.constant_i64(to.name_for(y, "_sum_shape"), sums)});
+  return {d, e, sum};
+}
+
+bool runs_exponentials(const Lowering& to) {
+  return to.target_runs("Table") && to.target_runs("ReduceMax") && to.options().target.broadcast;
+}
+
+/// Softmax from the distance of each element from the row's maximum: a table of exponentials, their
+/// sum as a product with ones, a division. Source: integer-approximations.md 6.2, "LUT softmax".
+void softmax_by_table(Lowering& to, const Node& node) {
+  const ValueId y = node.outputs.front();
+  if (!runs_exponentials(to))
+    to.refuse(
+        fmt::format("softmax = \"lut\" takes a lookup table and a row's maximum, which {} does "
+                    "not run; \"ibert\" takes neither",
+                    to.options().target.name));
+  const Exponentials e = exponentials(to, node);
   Attrs division;
   division.set("Delta", std::int64_t{kSoftmaxQuotient.delta});
   division.set("eps", std::int64_t{kSoftmaxQuotient.eps});
@@ -107,12 +123,56 @@ void softmax_by_table(Lowering& to, const Node& node) {
   QuantParams share;
   share.scale = 1.0 / 255;
   share.is_signed = false;
-  to.define(y,
-            to.requant_free(to.emit("IntegerDiv", to.name_for(y, "_quotient"), {e, sum}, division),
-                            1.0 / kSoftmaxQuotient.delta, share, to.name_for(y)));
+  to.define(y, to.requant_free(
+                   to.emit("IntegerDiv", to.name_for(y, "_quotient"), {e.values, e.sums}, division),
+                   1.0 / kSoftmaxQuotient.delta, share, to.name_for(y)));
 }
 
 }  // namespace
+
+/// log(softmax(x)) = -(d + log(sum exp(-d))), d the distance from the row's maximum. The sum, in
+/// 1..N, goes in 255 steps into a table of the logarithm in steps of x.
+void lower_log_softmax(Lowering& to, const Node& node) {
+  require_last_axis(to, node);
+  if (!runs_exponentials(to))
+    to.refuse(
+        fmt::format("it takes a lookup table and a row's maximum, which {} does not run; it "
+                    "keeps the order of its input: a network may end in front of it",
+                    to.options().target.name));
+  const ValueId y = node.outputs.front();
+  const Exponentials e = exponentials(to, node);
+  const auto length = static_cast<double>(to.shape(y).back());
+  QuantParams sum;
+  sum.is_signed = false;
+  sum.scale = length / 255;
+  const Activation s = to.requant_free(e.sums, 1.0 / 65535, sum, to.name_for(y, "_sum8"));
+  QuantParams logarithm = e.distance.quant;
+  logarithm.scale = std::max(e.distance.quant.scale, std::log(length) / 255);
+  std::vector<std::int32_t> codes;
+  for (int q = 0; q < 256; ++q) {
+    const double real = std::max(1.0, q * s.quant.scale);
+    codes.push_back(
+        static_cast<std::int32_t>(std::min(255.0, std::round(std::log(real) / logarithm.scale))));
+  }
+  Attrs attrs;
+  attrs.set("first", std::int64_t{0});
+  attrs.set("n_levels_out", std::int64_t{256});
+  attrs.set("signed", std::int64_t{0});
+  const Tensor table = cast(Tensor::from<std::int32_t>({256}, codes), logarithm.storage());
+  const ValueId log =
+      to.emit("Table", to.name_for(y, "_log"),
+              {s.id, to.out().add_constant(to.name_for(y, "_log_table"), table)}, attrs);
+  to.out().set_quant(log, logarithm);
+  const ValueId d = logarithm.scale == e.distance.quant.scale
+                        ? e.distance.id
+                        : to.requant_free(e.distance.id, e.distance.quant.scale, logarithm,
+                                          to.name_for(y, "_distance8"))
+                              .id;
+  Quantity result;
+  result.id = to.emit("Add", to.name_for(y, "_acc"), {d, log});
+  result.scale = {-logarithm.scale};
+  to.define(y, std::move(result));
+}
 
 /// Probabilities in steps of 1/255, unsigned. iSoftmax takes any scale within its domain; ITAMax
 /// one, and what lies more than 5.5 below the row's maximum counts as that.

@@ -27,6 +27,7 @@ void lower_global_max_pool(Lowering& to, const Node& node);
 void lower_average_pool(Lowering& to, const Node& node);
 // rows.cpp
 void lower_softmax(Lowering& to, const Node& node);
+void lower_log_softmax(Lowering& to, const Node& node);
 void lower_layer_norm(Lowering& to, const Node& node);
 // resize.cpp
 void lower_resize(Lowering& to, const Node& node);
@@ -38,6 +39,17 @@ void lower_gather(Lowering& to, const Node& node);
 void lower_split(Lowering& to, const Node& node);
 void lower_concat(Lowering& to, const Node& node);
 void lower_pad(Lowering& to, const Node& node);
+// selection.cpp
+void lower_repetition(Lowering& to, const Node& node);
+/// x with the elements at these indices of one axis, in this order; each in [0, length).
+ValueId pick(Lowering& to, const Activation& x, std::size_t axis,
+             const std::vector<std::int64_t>& indices, const std::string& name);
+/// pick() along every axis.
+ValueId pick_axes(Lowering& to, const Activation& x,
+                  const std::vector<std::vector<std::int64_t>>& indices, const std::string& name);
+/// Which elements of its first input a node that moves data takes, axis by axis; input and output
+/// have one rank. \throws Refused where another input is no constant.
+std::vector<std::vector<std::int64_t>> picked_elements(Lowering& to, const Node& node);
 
 // broadcast.cpp
 /// x repeated along its axes of length 1 to `shape`, for targets whose kernels do not do it; x

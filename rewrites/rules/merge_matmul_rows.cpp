@@ -84,9 +84,20 @@ Outcome from_matmul(const Match& m, Patch& patch, const Node& product, ValueId b
                     x.back(), out);
 }
 
+/// True where a factor behind the node goes into its weights first.
+bool is_scaled_next(const Graph& graph, ValueId y) {
+  if (graph.use_count(y) != 1 || graph.is_output(y)) return false;
+  const Node& next = graph.node(graph.value(y).uses.front());
+  const Shape& shape = shape_of(graph, y);
+  return next.op == "Mul" && shape.size() > 1 && std::ranges::any_of(next.inputs, [&](ValueId c) {
+           return graph.is_constant(c) && along_axis(graph.constant(c), shape, shape.size() - 1);
+         });
+}
+
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
   const Node root = m.root();
+  if (is_f32(graph, m.root_value()) && is_scaled_next(graph, m.root_value())) return NoMatch{};
   if (root.op == "Gemm") return from_gemm(m, patch);
   if (root.op == "MatMul") {
     if (!has_many(graph, root)) return NoMatch{};

@@ -31,10 +31,21 @@ std::int64_t floor_div(std::int64_t a, std::int64_t b) {
   return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 
+/// What is cropped in front: as stated, or a share of what the output is shorter than everything.
+/// Source: ONNX ConvTranspose-11, auto_pad and output_shape.
+std::int64_t begin_of(const Node& node, const Axis& a) {
+  const std::string mode = node.attrs.get_string("auto_pad", "NOTSET");
+  const bool same = mode == "SAME_UPPER" || mode == "SAME_LOWER";
+  if (mode == "VALID" && !node.attrs.has("output_shape")) return 0;
+  if (!same && !node.attrs.has("output_shape")) return a.begin;
+  const std::int64_t full =
+      (a.in - 1) * a.stride + (a.kernel - 1) * a.dilation + 1 + a.output_padding;
+  const std::int64_t total = std::max<std::int64_t>(0, full - a.out);
+  return mode == "SAME_UPPER" ? total / 2 : total - total / 2;
+}
+
 /// The spatial axes, or why the node cannot be rewritten.
 std::string read_axes(const Match& m, const Node& node, const Shape& w, std::vector<Axis>& axes) {
-  if (node.attrs.get_string("auto_pad", "NOTSET") != "NOTSET") return "its padding is automatic";
-  if (node.attrs.has("output_shape")) return "its output_shape decides the padding";
   const Shape &x = shape_of(m.graph(), node.inputs[0]), &y = shape_of(m.graph(), m.root_value());
   const std::size_t n = x.size() - 2;
   const std::vector<std::int64_t> ones(n, 1), zeros(2 * n, 0);
@@ -44,6 +55,7 @@ std::string read_axes(const Match& m, const Node& node, const Shape& w, std::vec
              extra = node.attrs.get_ints("output_padding", zeros);
   for (std::size_t d = 0; d < n; ++d) {
     Axis a{x[d + 2], y[d + 2], w[d + 2], strides[d], dilations[d], pads[d], extra[d], 0, 0};
+    a.begin = begin_of(node, a);
     if (a.out < 1) return "its output is empty";
     a.first = -floor_div(a.stride - 1 + a.begin, a.stride);
     a.last = floor_div((a.kernel - 1) * a.dilation - a.begin, a.stride);

@@ -1,4 +1,4 @@
-// x - c  =>  x + (-c)                                 float32, c constant
+// x - c  =>  x + (-c)        c - x  =>  x*(-1) + c                float32, c constant
 
 #include "rules/rules_list.h"
 #include "rules/support.h"
@@ -6,18 +6,25 @@
 namespace waveq::rules {
 
 Rule replace_sub_with_add() {
-  const Pat x = any(), c = constant();
+  const Pat a = any(), b = any();
   return {.name = "replace_sub_with_add",
-          .formula = "x-c = x+(-c)",
+          .formula = "x-c = x+(-c), c-x = x*(-1)+c",
           .effect = Effect::exact,
           .source = "IEEE 754: subtraction is addition of the negated operand",
           .stage = Stage::fold,
-          .root = op("Sub", {x, c}),
+          .root = op("Sub", {a, b}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
-            if (!is_f32(m.graph(), m[c]) || m.graph().is_constant(m[x])) return NoMatch{};
-            std::vector<double> negated = to_double(m.tensor(c));
+            const Graph& graph = m.graph();
+            if (!is_f32(graph, m[a]) || graph.is_constant(m[a]) == graph.is_constant(m[b]))
+              return NoMatch{};
+            if (graph.is_constant(m[a])) {
+              const ValueId c = m[a];
+              const ValueId minus = patch.constant(Tensor::scalar(-1.0F));
+              return patch.node("Add", {patch.node("Mul", {m[b], minus}), c});
+            }
+            std::vector<double> negated = to_double(m.tensor(b));
             for (double& v : negated) v = -v;
-            return patch.node("Add", {m[x], patch.constant(float_tensor(m.shape(c), negated))});
+            return patch.node("Add", {m[a], patch.constant(float_tensor(m.shape(b), negated))});
           }};
 }
 

@@ -159,4 +159,48 @@ def squeeze_and_excite(path):
     return n.write(path, n.add("Flatten", x), [1, 3, 8, 8], [1, 6], 14)
 
 
-NETWORKS = [dynamo_encoder, keras_attention, keras_mobilenet, local_functions, conditional_squeeze, squeeze_and_excite]
+def convnext_block(path):
+    """ConvNeXt, opset 20: LayerNorm over channels from elementary operators and as an operator behind a Transpose, layer scale."""
+    n = Exported(17)
+    x = n.conv("x", 8, 3, (3, 3))
+    mean = n.add("ReduceMean", x, n.ints(1))
+    centred = n.add("Sub", x, mean)
+    deviation = n.add("Sqrt", n.add("Add", n.add("ReduceMean", n.add("Pow", centred, n.const(2.0)), n.ints(1)), n.const(1e-6)))
+    x = n.add("Mul", n.add("Div", centred, deviation), n.const(1 + 0.2 * n.random.normal(size=(8, 1, 1))))
+    y = n.add("Transpose", n.conv(x, 8, 8, (3, 3), group=8), perm=[0, 2, 3, 1])
+    y = n.add("LayerNormalization", y, n.const(1 + 0.2 * n.random.normal(size=8)), n.const(0.2 * n.random.normal(size=8)), axis=-1)
+    y = n.add("Mul", n.linear(n.add("Gelu", n.linear(y, 8, 16)), 16, 8), n.const(n.random.uniform(0.5, 1, 8)))
+    x = n.add("Add", x, n.add("Transpose", y, perm=[0, 3, 1, 2]))
+    return n.write(path, n.conv(x, 4, 8, (1, 1)), [1, 3, 8, 8], [1, 4, 8, 8], 20)
+
+
+def group_norm_unet(path):
+    """torch, opset 18: GroupNormalization as torch spells it and as the operator, nearest Resize, a skip, a reflecting Pad."""
+    n = Exported(18)
+    a = n.add("Pad", "x", n.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect")
+    a = n.conv(a, 8, 2, (3, 3), pads=[0] * 4)
+    g = n.add("InstanceNormalization", n.add("Reshape", a, n.ints(0, 2, -1)), n.const(np.ones(2)), n.const(np.zeros(2)))
+    a = n.add("Mul", n.add("Reshape", g, n.add("Shape", a)), n.const(1 + 0.2 * n.random.normal(size=(8, 1, 1))))
+    a = n.add("Relu", n.add("Add", a, n.const(0.2 * n.random.normal(size=(8, 1, 1)))))
+    b = n.conv(n.add("MaxPool", a, kernel_shape=[2, 2], strides=[2, 2]), 8, 8, (3, 3))
+    b = n.add("Relu", n.add("GroupNormalization", b, n.const(np.ones(4)), n.const(np.zeros(4)), num_groups=4))
+    up = n.add("Resize", b, "", n.const([1.0, 1.0, 2.0, 2.0]), mode="nearest", coordinate_transformation_mode="asymmetric",
+               nearest_mode="floor")
+    return n.write(path, n.conv(n.add("Concat", up, a, axis=1), 3, 16, (1, 1)), [1, 2, 8, 8], [1, 3, 8, 8], 18)
+
+
+def shuffle_unit(path):
+    """ShuffleNet V2 and ESPCN: Split, channel shuffle, SpaceToDepth and DepthToSpace, Gather, a constant on the left."""
+    n = Exported(19)
+    x = n.add("Relu", n.conv(n.add("SpaceToDepth", "x", blocksize=2), 8, 8, (1, 1)))
+    left, right = n.parts("Split", x, 2, axis=1)
+    x = n.add("Concat", left, n.add("Relu", n.conv(right, 4, 4, (3, 3))), axis=1)
+    x = n.add("Transpose", n.add("Reshape", x, n.ints(1, 2, 4, 4, 4)), perm=[0, 2, 1, 3, 4])
+    x = n.add("Gather", n.add("Reshape", x, n.ints(1, 8, 4, 4)), n.ints(0, 2, 1, 3, 7, 6, 5, 4), axis=1)
+    x = n.add("MatMul", n.weight(4, 4), n.conv(x, 8, 8, (1, 1)))
+    x = n.add("Max", x, n.add("Mul", x, n.const(n.random.uniform(-1, 1, size=(1, 8, 4, 4)))))
+    return n.write(path, n.add("DepthToSpace", x, blocksize=2, mode="CRD"), [1, 2, 8, 8], [1, 2, 8, 8], 13)
+
+
+NETWORKS = [dynamo_encoder, keras_attention, keras_mobilenet, local_functions, conditional_squeeze, squeeze_and_excite,
+            convnext_block, group_norm_unet, shuffle_unit]

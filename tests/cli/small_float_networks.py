@@ -95,4 +95,15 @@ def linear_layers(path):
     return n.save(path, n.add("Add", n.add("MatMul", a, n.weight(9, 4)), n.weight(4)), [1, 7, 6], [1, 7, 4])
 
 
-NETWORKS = [residual_2d, pad_and_pool, concat_and_slice, gelu_block, odd_pads, mean_of_odd_length, negative_gain, linear_layers]
+def picked_elements(path):
+    n = Net(9)
+    a = n.conv("x", 6, 2, (3,))
+    b = n.add("Gather", a, n.const([4, 0, 3, -1], np.int64), axis=1)
+    b = n.add("Slice", b, *[n.const([v], np.int64) for v in (14, -20, 2, -2)])
+    b = n.add("Tile", b, n.const([1, 1, 2], np.int64))
+    c = n.add("ReduceMax", a, axes=[1], keepdims=1)
+    return n.save(path, n.conv(n.add("Where", n.const(np.arange(16) % 3 == 0, np.bool_), b, c), 3, 4, (1,)), [1, 2, 16], [1, 3, 16])
+
+
+NETWORKS = [residual_2d, pad_and_pool, concat_and_slice, gelu_block, odd_pads, mean_of_odd_length, negative_gain, linear_layers,
+            picked_elements]

@@ -15,7 +15,7 @@ struct Case {
 /// x -> GRU or LSTM -> Y and Y_h.
 FloatNet recurrent(const Case& c, bool last = true) {
   FloatNet net;
-  const std::int64_t rows = (c.op == "GRU" ? 3 : 4) * c.H, d = c.direction == "bidirectional" ? 2 : 1;
+  const std::int64_t rows = (c.op == "RNN" ? 1 : c.op == "GRU" ? 3 : 4) * c.H, d = c.direction == "bidirectional" ? 2 : 1;
   Node node;
   node.op = node.name = c.op;
   node.inputs = {net.input("x", {c.T, c.B, c.I}), net.random({d, rows, c.I}, -c.weight, c.weight, 3),
@@ -39,6 +39,27 @@ IntegerizeOptions with_cells(std::int64_t bits = 8) {
   options.target.int16 = {"RequantShift", "Slice", "Reshape", "Concat"};
   if (bits == 16) options.precision = {{"op:GRU", 16}};
   return options;
+}
+
+TEST_CASE("recurrent: a plain RNN is a GRU whose gates let the new state pass") {
+  for (const char* direction : {"forward", "reverse", "bidirectional"}) {
+    CAPTURE(direction);
+    for (const std::int64_t bits : {8, 16}) {
+      IntegerizeOptions options = with_cells();
+      if (bits == 16) options.precision = {{"op:RNN", 16}};
+      const Lowered y = lower_and_compare(recurrent({.op = "RNN", .direction = direction, .weight = 0.3}), -2, 2, options);
+      CHECK(y.count("iGRU") == (std::string(direction) == "bidirectional" ? 2 : 1));
+      CHECK(y.worst_steps * y.out().scale <= 0.02);
+      CHECK(prove(y.graph()).overflow_free());
+    }
+  }
+  FloatNet net = recurrent({.op = "RNN"});
+  Attrs attrs = net.graph.node(net.graph.nodes().front()).attrs;
+  attrs.set("activations", std::vector<std::string>{"Relu"});
+  net.graph.set_attrs(net.graph.nodes().front(), attrs);
+  const auto refused = explain_refusals(net.graph, with_cells());
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].reason.find("tanh has an integer form") != std::string::npos);
 }
 
 TEST_CASE("recurrent: every direction and form of GRU and LSTM stays near the float network") {

@@ -19,7 +19,7 @@ DRAWN = 3
 SHARED_MODELS = [("waveformer_kws_fsdd", "model.onnx"), ("waveformer_kws_espeak", "model.onnx"),
                  ("dscnn_fsdd", "model.onnx"), ("waveformer_asr_fsdd", "model.onnx"), ("transformer_fsdd", "model.onnx")]
 SMALL = ("residual_2d", "pad_and_pool", "concat_and_slice", "gelu_block", "odd_pads", "mean_of_odd_length",
-         "negative_gain", "linear_layers")
+         "negative_gain", "linear_layers", "picked_elements")
 
 
 def codes_for(folder, seed):

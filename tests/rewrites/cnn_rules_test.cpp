@@ -95,7 +95,6 @@ TEST_CASE("replace_clip_with_clip_at_zero: both ends, the lower end alone, neith
         "Add(Clip(Add(x, 1)){max=2 min=0}, -1)");
   CHECK(clipped(attrs({{"min", 0.5}})).text == "Add(Relu(Add(x, -0.5)), 0.5)");
   CHECK(clipped(attrs({{"min", 0.0}, {"max", 6.0}})).report.applied.empty());
-  CHECK(refusal(clipped(attrs({{"max", 1.0}}))).find("no lower end") != std::string::npos);
 }
 
 /// A random ConvTranspose of one or two spatial axes.
@@ -157,14 +156,6 @@ TEST_CASE("replace_conv_transpose_with_conv: normalization goes into its weights
   CHECK(r.text.find("ConvTranspose") == std::string::npos);
   CHECK(r.text.find("BatchNorm") == std::string::npos);
   CHECK(r.text.find("Relu(Conv(") != std::string::npos);
-}
-
-TEST_CASE("replace_conv_transpose_with_conv: automatic padding is told") {
-  Net net;
-  net.output(net.op("ConvTranspose", {net.input("x", {1, 1, 4}), net.weight("w", {1, 1, 3})},
-                    attrs({{"auto_pad", std::string("SAME_UPPER")}, {"strides", ints({2})}})));
-  CHECK(refusal(rewrite_checked(net, {"replace_conv_transpose_with_conv"})).find("automatic") !=
-        std::string::npos);
 }
 
 }  // namespace

@@ -250,13 +250,13 @@ TEST_CASE("fuse_mul_reciprocal: a reciprocal that is multiplied in is a division
   CHECK(r.text == "Div(x, Exp(d)); Div(x, Exp(d)); Mul(x, Div(2, Exp(d)))");
 }
 
-TEST_CASE("replace_sub_with_add: subtraction of a constant is addition, bit for bit") {
+TEST_CASE("replace_sub_with_add: subtraction of and from a constant is addition, bit for bit") {
   Net net;
   const ValueId x = net.input("x", {4});
   net.output(net.op("Sub", {x, net.weight("w", {4})}));
   net.output(net.op("Sub", {net.scalar(3.0f), x}));
   const Rewritten r = rewrite_checked(net, {"replace_sub_with_add"});
-  CHECK(r.text == "Add(x, f32[4]); Sub(3, x)");
+  CHECK(r.text == "Add(x, f32[4]); Add(Mul(x, -1), 3)");
 }
 
 TEST_CASE("fold_mul_chain, fold_add_chain: constants in a row are one") {

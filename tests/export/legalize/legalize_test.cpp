@@ -215,5 +215,87 @@ TEST_CASE("widen_depthwise_kernels: zero taps on both sides up to the least numb
   CHECK(width({2, 3, 1, 1}, 1, {1, 1}) == 1);
 }
 
+TEST_CASE("wide_elementwise_as_conv: an unsigned requant of its own, of any rank up to 4") {
+  const auto roomy = [](Graph& g) {
+    wide_elementwise_as_conv(
+        g, {.requant_elements = 1 << 20, .requant_multiple = 1, .add_elements = 1 << 20});
+  };
+  for (const Shape& shape : {Shape{1, 6}, Shape{1, 3, 4}, Shape{1, 2, 3, 2}}) {
+    Net n;
+    const ValueId u =
+        n.requant(n.in(shape), n.c<std::int32_t>({}, 50), n.c<std::int32_t>({}, 1000), 64, 0);
+    n.g.add_output(n.requant(u, 20, 64));
+    n.g.add_output(u);
+    const Graph after = check_same(n.g, roomy);
+    CHECK(operators(after)["Conv"] == 1);  // the signed one stays
+    CHECK(operators(after)["RequantShift"] == 2);
+    CHECK(operators(after)["Reshape"] == (shape.size() < 4 ? 2 : 0));
+  }
+}
+
+TEST_CASE("distinct_concat_operands: the same tensor twice comes as a view of itself") {
+  Net n;
+  const ValueId x = n.in({1, 2, 3}), y = n.requant(x, 30, 64);
+  const Attrs axis = attributes({{"axis", std::int64_t{1}}});
+  n.g.add_output(n.op("Concat", {x, x}, axis));
+  n.g.add_output(n.op("Concat", {x, y}, axis));
+  const Graph after = check_same(n.g, distinct_concat_operands);
+  CHECK(operators(after)["Reshape"] == 1);
+  for (NodeId id : after.nodes())
+    if (after.node(id).op == "Concat") CHECK(after.node(id).inputs[0] != after.node(id).inputs[1]);
+}
+
+TEST_CASE("slices_as_conv: channels, space, several axes and steps, of either sign") {
+  struct Cut {
+    Shape shape;
+    Ints axes, starts, ends, steps;
+    int convolutions, transposes;
+  };
+  const std::vector<Cut> cuts = {{{1, 5, 4}, {1}, {1}, {4}, {1}, 1, 0},
+                                 {{1, 5, 4}, {2}, {0}, {4}, {2}, 1, 2},
+                                 {{1, 3, 4, 6}, {1, 3}, {0, 1}, {2, 6}, {1, 3}, 2, 2},
+                                 {{1, 7}, {1}, {0}, {7}, {1}, 0, 0},
+                                 {{2, 3, 4}, {0}, {1}, {2}, {1}, 1, 0}};
+  for (const DType dtype : {DType::i8, DType::u8})
+    for (const Cut& cut : cuts) {
+      Net n;
+      const ValueId part = n.op("Slice", {n.in(cut.shape, dtype)},
+                                attributes({{"axes", cut.axes},
+                                            {"starts", cut.starts},
+                                            {"ends", cut.ends},
+                                            {"steps", cut.steps}}));
+      n.g.add_output(part);
+      n.g.add_output(n.requant(part, 31, 64));
+      const Graph after = check_same(n.g, slices_as_conv);
+      CHECK(operators(after)["Slice"] == 0);
+      CHECK(operators(after)["Conv"] == cut.convolutions);
+      CHECK(operators(after)["Transpose"] == cut.transposes);
+      CHECK(after.node(after.value(after.outputs()[0]).producer).op == "RequantShift");
+    }
+}
+
+TEST_CASE("own_summand_requants: a requant for each operand that has none of its own") {
+  const auto requants = [](auto build) {
+    Net n;
+    const ValueId x = n.in({1, 2, 1, 16});
+    n.g.add_output(n.requant(build(n, x), 40, 64));
+    return operators(check_same(n.g, own_summand_requants))["RequantShift"];
+  };
+  // Both taken along already: nothing changes.
+  CHECK(requants([](Net& n, ValueId x) {
+          return n.op("Add", {n.requant(x, 31, 64), n.requant(x, 30, 64)});
+        }) == 3);
+  CHECK(requants([](Net& n, ValueId x) {
+          return n.op("Add", {n.requant(x, 31, 64),
+                              n.requant(n.op("Conv", {x, n.varied({2, 2, 1, 1})}), 3, 64)});
+        }) == 3);
+  // The input itself, a requant read twice, a requant over a product.
+  CHECK(requants([](Net& n, ValueId x) { return n.op("Add", {x, n.requant(x, 30, 64)}); }) == 3);
+  CHECK(requants([](Net& n, ValueId x) {
+          const ValueId shared = n.requant(x, 31, 64);
+          return n.op("Add", {shared, n.requant(n.op("Mul", {shared, x}), 3, 64)});
+        }) == 5);
+}
+
 }  // namespace
 }  // namespace waveq

@@ -27,6 +27,8 @@ TEST_CASE("activations: their formulas and defaults") {
   check_formula({"Relu", {}}, [](double x) { return std::max(x, 0.0); });
   check_formula({"LeakyRelu", {}}, [](double x) { return x < 0 ? 0.01 * x : x; });
   check_formula({"LeakyRelu", {}, {{"alpha", 0.5}}}, [](double x) { return x < 0 ? 0.5 * x : x; });
+  check_formula({"ThresholdedRelu", {}}, [](double x) { return x > 1 ? x : 0; });
+  check_formula({"ThresholdedRelu", {}, {{"alpha", -0.5}}}, [](double x) { return x > -0.5 ? x : 0; });
   check_formula({"Elu", {}}, [](double x) { return x < 0 ? std::expm1(x) : x; });
   check_formula({"Elu", {}, {{"alpha", 2.0}}},
                 [](double x) { return x < 0 ? 2 * std::expm1(x) : x; });

@@ -174,3 +174,10 @@ TEST_CASE("Neg, Abs, Sign: integers keep their dtype; the smallest one has no ne
         tensor<std::int16_t>({3}, {-1, 0, 1}));
   CHECK(error_of({"Neg", {tensor<std::uint8_t>({1}, {1})}}) == ErrorCode::overflow);
 }
+
+TEST_CASE("Sum, Mean: of any number of tensors, repeated to one shape") {
+  const Tensor a = tensor({2, 2}, {1, 2, 3, 4}), b = tensor({2}, {10, 20}), c = tensor({}, {0.5});
+  CHECK(run({"Sum", {a, b, c}}) == tensor({2, 2}, {11.5, 22.5, 13.5, 24.5}));
+  CHECK(run({"Mean", {a, b}}) == tensor({2, 2}, {5.5, 11, 6.5, 12}));
+  CHECK(run({"Mean", {b}}) == b);
+}

@@ -312,3 +312,21 @@ TEST_CASE("data movement is marked as such, and only it") {
   for (const char* name : {"Pad", "Cast", "Resize", "Upsample", "Relu", "Conv", "Where", "Shape"})
     CHECK_FALSE(find_op(name)->moves_data);
 }
+
+TEST_CASE("DepthToSpace, SpaceToDepth: the channels of a block are its pixels") {
+  // Channels 0..7 of one pixel: with DCR channel (i*2 + j)*2 + c is pixel (i, j) of channel c, with
+  // CRD channel (c*2 + i)*2 + j is.
+  const Tensor deep = counting<std::int8_t>({1, 8, 1, 1});
+  CHECK(run({"DepthToSpace", {deep}, {{"blocksize", 2}}}) ==
+        tensor<std::int8_t>({1, 2, 2, 2}, {0, 2, 4, 6, 1, 3, 5, 7}));
+  CHECK(run({"DepthToSpace", {deep}, {{"blocksize", 2}, {"mode", "CRD"}}}) ==
+        tensor<std::int8_t>({1, 2, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7}));
+  CHECK(run({"SpaceToDepth", {tensor<std::int8_t>({1, 2, 2, 2}, {0, 2, 4, 6, 1, 3, 5, 7})}, {{"blocksize", 2}}}) == deep);
+  const Tensor wide = counting<float>({2, 3, 4, 6});
+  const Tensor blocks = run({"SpaceToDepth", {wide}, {{"blocksize", 2}}});
+  CHECK(blocks.shape() == Shape{2, 12, 2, 3});
+  CHECK(run({"DepthToSpace", {blocks}, {{"blocksize", 2}}}) == wide);
+  CHECK(error_of({"DepthToSpace", {wide}, {{"blocksize", 2}}}) == ErrorCode::shape);
+  CHECK(error_of({"SpaceToDepth", {wide}, {{"blocksize", 4}}}) == ErrorCode::shape);
+  CHECK(error_of({"SpaceToDepth", {wide}, {{"blocksize", 0}}}) == ErrorCode::shape);
+}

@@ -62,3 +62,24 @@ TEST_CASE("InstanceNormalization: each plane by itself") {
   CHECK(error_of({"InstanceNormalization", {x, tensor({1}, {1}), tensor({2}, {0, 5})}}) ==
         ErrorCode::shape);
 }
+
+TEST_CASE("GroupNormalization: the channels of a group share their statistics") {
+  // Groups (1, 3, 5, 7) and (0, 0, 8, 8): means 4, variances 5 and 16.
+  const Tensor x = tensor({1, 4, 2}, {1, 3, 5, 7, 0, 0, 8, 8});
+  OpCase c = {.op = "GroupNormalization",
+              .inputs = {x, tensor({4}, {1, 1, 2, 3}), tensor({4}, {0, 0, 10, 20})},
+              .attrs = {{"epsilon", 0.0}, {"num_groups", 2}},
+              .opset = 21};
+  const float a = 1.34164079f, b = 0.447213595f;
+  check_near(run(c), tensor({1, 4, 2}, {-a, -b, b, a, 8, 8, 23, 23}), 1e-6);
+  // Operator set 18: one scale and one bias for each group.
+  c.inputs = {x, tensor({2}, {1, 2}), tensor({2}, {0, 10})};
+  c.opset = 18;
+  check_near(run(c), tensor({1, 4, 2}, {-a, -b, b, a, 8, 8, 12, 12}), 1e-6);
+  c.attrs[1].value = std::int64_t{3};
+  CHECK(error_of(c) == ErrorCode::shape);
+  c.attrs[1].value = std::int64_t{4};  // parameters for neither four groups nor four channels
+  CHECK(error_of(c) == ErrorCode::shape);
+  c.attrs[1].value = std::int64_t{0};
+  CHECK(error_of(c) == ErrorCode::shape);
+}

@@ -74,6 +74,27 @@ void plain(const Problem& p, bool reverse, Cell cell, std::vector<float>& y,
     }
 }
 
+void check_rnn(const std::string& direction, bool relu) {
+  const Problem p(direction == "bidirectional" ? 2 : 1, 1);
+  std::vector<float> y, h, c;
+  plain(
+      p, direction == "reverse",
+      [&](std::int64_t d, std::int64_t t, std::int64_t n, std::vector<double>& state, std::vector<double>&) {
+        const std::vector<double> old = state;
+        for (std::int64_t u = 0; u < p.H; ++u) {
+          const double sum = p.input(d, t, n, 0, u) + p.recurrent(d, old, 0, u) + p.recurrent_bias(d, 0, u);
+          state[u] = relu ? std::max(sum, 0.0) : std::tanh(sum);
+        }
+      },
+      y, h, c);
+  OpCase test = {.op = "RNN", .inputs = {p.x, p.w, p.r, p.b, std::nullopt, p.h0}, .attrs = {{"direction", direction.c_str()}}, .outputs = 2};
+  if (relu)
+    test.attrs.push_back({"activations", Attr(std::vector<std::string>(static_cast<std::size_t>(p.D), "Relu"))});
+  const auto got = run_all(test);
+  check_near(got[0], Tensor::from<float>({p.T, p.D, p.B, p.H}, y), 2e-6);
+  check_near(got[1], Tensor::from<float>({p.D, p.B, p.H}, h), 2e-6);
+}
+
 void check_gru(const std::string& direction, bool reset_last) {
   const Problem p(direction == "bidirectional" ? 2 : 1, 3);
   std::vector<float> y, h, c;
@@ -138,6 +159,17 @@ void check_lstm(const std::string& direction) {
 }
 
 }  // namespace
+
+TEST_CASE("RNN: every direction, tanh and ReLU, against the plain formula") {
+  for (const char* direction : {"forward", "reverse", "bidirectional"})
+    for (const bool relu : {false, true}) {
+      CAPTURE(direction);
+      CAPTURE(relu);
+      check_rnn(direction, relu);
+    }
+  const Problem p(1, 1);
+  CHECK(error_of({"RNN", {p.x, p.w, p.r}, {{"hidden_size", 5}}}) == ErrorCode::shape);
+}
 
 TEST_CASE("GRU: against its equations, every direction, both reset forms") {
   for (const char* direction : {"forward", "reverse", "bidirectional"})
