@@ -71,6 +71,21 @@ std::vector<std::int32_t> integer_bias(const DeferredLinear& linear,
   return q;
 }
 
+/// What the requant behind adds to the accumulator, in its steps: the constant term where the node
+/// does not apply it itself, and the zero point of the result. One for each channel, one for all,
+/// or none.
+std::vector<double> added_steps(const DeferredLinear& linear, const QuantizedWeights& weights,
+                                const QuantParams& out) {
+  const std::vector<double> scale = accumulator_scale(linear, weights);
+  std::vector<double> steps;
+  if (linear.bias_in_requant) steps = offset_steps(linear, weights, scale);
+  if (out.zero_point == 0) return steps;
+  if (steps.empty()) steps.assign(scale.size(), 0.0);
+  for (std::size_t c = 0; c < steps.size(); ++c)
+    steps[c] += static_cast<double>(out.zero_point) * out.scale / scale_of(scale, c);
+  return steps;
+}
+
 /// What the accumulator can reach with these weights, bias included where the node applies it.
 std::vector<Interval> reachable(const DeferredLinear& linear, const QuantizedWeights& weights,
                                 const TensorType& x_type, const Bounds& x) {
@@ -194,21 +209,21 @@ double least_mul(double bias_steps_out, int shift, const RequantLimits& limits) 
 
 }  // namespace
 
-/// Parameters of the requant from an accumulator of these weights to `out_scale`, bias included.
+/// Parameters of the requant from an accumulator of these weights to the codes `out`, bias and zero
+/// point included.
 std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
                                                    const QuantizedWeights& weights,
-                                                   double out_scale, const RequantLimits& limits,
-                                                   std::string* why) {
+                                                   const QuantParams& out,
+                                                   const RequantLimits& limits, std::string* why) {
   const std::vector<double> scale = accumulator_scale(linear, weights);
-  const bool adds_bias = linear.bias_in_requant && linear.has_offset();
+  const std::vector<double> added = added_steps(linear, weights, out);
   std::vector<Interval> acc =
       reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
-  const std::size_t sets = weights.scale.size() > 1 || adds_bias ? linear.channels() : 1;
+  const std::size_t sets = std::max(scale.size(), added.size());
   if (sets == 1) acc = {hull(acc)};
-  std::vector<double> ratio, bias;
-  for (std::size_t c = 0; c < sets; ++c) ratio.push_back(scale_of(scale, c) / out_scale);
-  if (adds_bias) bias = offset_steps(linear, weights, scale);
-  return choose_requant(ratio, bias, acc, limits, why);
+  std::vector<double> ratio;
+  for (std::size_t c = 0; c < sets; ++c) ratio.push_back(scale_of(scale, c) / out.scale);
+  return choose_requant(ratio, added, acc, limits, why);
 }
 
 /// Weights and requant together. With natural weight scales the multipliers ratio*2^shift would
@@ -220,13 +235,11 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
                                     const std::string& name) {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
   QuantizedWeights natural = natural_weights(linear);
-  const std::size_t n = linear.channels();
-  const bool adds_bias = linear.bias_in_requant && linear.has_offset();
   const double unit = linear.x_scale / wanted.scale;
   std::string why;
   const auto own = options_.exact_multipliers ? grid_weights(linear) : natural;
   if (own)
-    if (const auto choice = requant_for(linear, *own, wanted.scale, options_.requant, &why)) {
+    if (const auto choice = requant_for(linear, *own, wanted, options_.requant, &why)) {
       emit_linear(linear, *own);
       linear.shift = choice->shift;
       linear.out_scale = wanted.scale;
@@ -237,13 +250,13 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
     for (double& s : natural.scale) s = std::ldexp(1.0, -8) / unit;
   // Of the requant's output steps; which channel scale they are rounded at matters little here.
   const std::vector<double> scale = accumulator_scale(linear, natural);
-  std::vector<double> offset = offset_steps(linear, natural, scale);
+  std::vector<double> offset = added_steps(linear, natural, wanted);
   for (std::size_t k = 0; k < offset.size(); ++k) offset[k] *= scale_of(scale, k) / wanted.scale;
   for (int shift = options_.requant.max_shift; shift >= options_.requant.min_shift; --shift) {
     std::vector<double> weight_scale = natural.scale;
     for (std::size_t c = 0; c < weight_scale.size(); ++c) {
       double mul = std::ceil(natural.scale[c] * unit * std::ldexp(1.0, shift) - 1e-6);
-      for (std::size_t k = 0; adds_bias && k < n; ++k)
+      for (std::size_t k = 0; k < offset.size(); ++k)
         if (weight_scale.size() == 1 || k == c)
           mul = std::max(mul, least_mul(offset[k], shift, options_.requant));
       weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
@@ -252,13 +265,14 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
         quantize_weights(linear.weights, axis, linear.weight_levels, weight_scale, linear.origin);
     RequantLimits limits = options_.requant;
     limits.min_shift = limits.max_shift = shift;
-    const auto choice = requant_for(linear, weights, wanted.scale, limits, &why);
+    const auto choice = requant_for(linear, weights, wanted, limits, &why);
     if (!choice) continue;
     emit_linear(linear, weights);
     linear.shift = shift;
     linear.out_scale = wanted.scale;
     return emit_requant(linear.accumulator, *choice, wanted, name);
   }
+  if (wanted.zero_point != 0) return requant_linear(linear, without_zero_point(wanted), name);
   throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
               "no requant parameters are provably safe: " + why,
               "use fewer levels, or a wider calibration range");

@@ -307,6 +307,25 @@ IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& tab
   return network;
 }
 
+namespace {
+
+/// Notes on the asymmetric grids of tensors that came out without a zero point.
+void note_widened_grids(FakeQuantization& fake, const IntegerNetwork& network, const Graph& graph) {
+  for (const auto& [name, grid] : fake.tensors) {
+    const bool kept = std::ranges::any_of(network.correspondences, [&](const Correspondence& c) {
+      return c.float_value == name && c.zero_point != 0;
+    });
+    if (kept || !grid.needs_zero_point() || !graph.find_value(name)) continue;
+    fake.notes.push_back(
+        fmt::format("'{}' is asymmetric ({} to {} steps of {:.4g}): the smallest symmetric grid "
+                    "that covers it",
+                    name, grid.lo, grid.hi, grid.scale));
+    spdlog::info("{}", fake.notes.back());
+  }
+}
+
+}  // namespace
+
 QuantizeResult quantize(const QuantizeJob& job) {
   check_recipe(job.recipe);
   QuantizeResult result;
@@ -351,6 +370,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
       timed("calibrate", [&] { return calibrate_for(job, graph, *calibration_data, fake); });
   result.network =
       timed("lower", [&] { return lower_to_integers(graph, result.calibration, job, fake); });
+  note_widened_grids(result.fake_quantization, result.network, graph);
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   result.golden =
