@@ -320,7 +320,6 @@ void note_widened_grids(FakeQuantization& fake, const IntegerNetwork& network, c
         fmt::format("'{}' is asymmetric ({} to {} steps of {:.4g}): the smallest symmetric grid "
                     "that covers it",
                     name, grid.lo, grid.hi, grid.scale));
-    spdlog::info("{}", fake.notes.back());
   }
 }
 
@@ -336,7 +335,6 @@ QuantizeResult quantize(const QuantizeJob& job) {
   });
   Graph& graph = result.float_graph;
   const FakeQuantization& fake = result.fake_quantization;
-  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.path.string(), note);
 
   // What has no integer form is told before minutes are spent on calibration.
   if (const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));
@@ -371,6 +369,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
   result.network =
       timed("lower", [&] { return lower_to_integers(graph, result.calibration, job, fake); });
   note_widened_grids(result.fake_quantization, result.network, graph);
+  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.path.string(), note);
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   result.golden =

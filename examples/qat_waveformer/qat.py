@@ -33,6 +33,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="tone words of 1024 samples, few epochs")
     parser.add_argument("-o", "--out", type=pathlib.Path, default=pathlib.Path("out/qat_waveformer"), metavar="DIR")
     parser.add_argument("--weight-levels", type=int, default=16, help="16 for 4 bits (default)")
+    parser.add_argument("--per-tensor", action="store_true", help="one scale for all weights of a layer, not one a filter")
     parser.add_argument("--edges", action="store_true", help="first and last layer with 8-bit weights")
     parser.add_argument("--scratch", action="store_true", help="float training starts from random weights")
     parser.add_argument("--epochs", type=int, help="of float training")
@@ -179,7 +180,8 @@ def main():
     test = {"input": kws.to_float(data["test"][0]), "labels": data["test"][1]}
     model_bytes = waveq.torch.to_onnx(network, torch.zeros(1, 1, args.length), input_names=["input"],
                                       output_names=["logits"])
-    levels = {"weight_levels": args.weight_levels, "weight_levels_of": edges(model_bytes) if args.edges else None}
+    levels = {"weight_levels": args.weight_levels, "per_channel": not args.per_tensor,
+              "weight_levels_of": edges(model_bytes) if args.edges else None}
     after_training = waveq.quantize(model_bytes, calibration, evaluation_data=test, **levels)
     after_training.save(args.out / "after_training")
 

@@ -207,7 +207,7 @@ class Quantize(Small):
             w.join()
         stop.set()
         thread.join()
-        self.assertGreater(len(ticks), 3)  # on a busy machine; 0 or 1 with the lock held throughout
+        self.assertGreater(len(ticks), 3)  # few on a busy machine
         self.assertEqual(len({r.network.dump() for r in results}), 1)
 
 
