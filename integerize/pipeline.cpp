@@ -312,9 +312,10 @@ namespace {
 /// Notes on the asymmetric grids of tensors that came out without a zero point.
 void note_widened_grids(FakeQuantization& fake, const IntegerNetwork& network, const Graph& graph) {
   for (const auto& [name, grid] : fake.tensors) {
-    const bool kept = std::ranges::any_of(network.correspondences, [&](const Correspondence& c) {
-      return c.float_value == name && c.zero_point != 0;
-    });
+    const auto keeps = [&tensor = name](const Correspondence& c) {
+      return c.float_value == tensor && c.zero_point != 0;
+    };
+    const bool kept = std::ranges::any_of(network.correspondences, keeps);
     if (kept || !grid.needs_zero_point() || !graph.find_value(name)) continue;
     fake.notes.push_back(
         fmt::format("'{}' is asymmetric ({} to {} steps of {:.4g}): the smallest symmetric grid "
