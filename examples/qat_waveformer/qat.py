@@ -5,9 +5,10 @@
     python3 qat.py --quick     # generated tone words and a short network input: to see it work
 
 Float training starts from the network of examples/waveformer_kws (--scratch: from random weights, some 30 epochs)
-and adapts it to the shorter clips and other voices made here. Prints top-1 of the float network, of the 4-bit network quantized after training, and of the 4-bit network after
-fine-tuning, both computed by waveq's integer evaluator, and the margin between them. Writes both integer networks.
-Needs the waveq package (README), Debian's python3-torch and, unless --quick, espeak-ng.
+and adapts it to the shorter clips and other voices made here. Prints top-1 of the float network, of the 4-bit network
+quantized after training, and of the 4-bit network after fine-tuning, both computed by waveq's integer evaluator, and the
+margin between them. Writes both integer networks. Test clips decide nothing: the epoch that is kept is the best on
+validation clips. Needs the waveq package (README), Debian's python3-torch and, unless --quick, espeak-ng.
 """
 import argparse
 import math
@@ -33,7 +34,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="tone words of 1024 samples, few epochs")
     parser.add_argument("-o", "--out", type=pathlib.Path, default=pathlib.Path("out/qat_waveformer"), metavar="DIR")
     parser.add_argument("--weight-levels", type=int, default=16, help="16 for 4 bits (default)")
-    parser.add_argument("--per-tensor", action="store_true", help="one scale for all weights of a layer, not one a filter")
+    parser.add_argument("--per-channel", action="store_true", help="a scale for each filter, not one for each layer")
     parser.add_argument("--edges", action="store_true", help="first and last layer with 8-bit weights")
     parser.add_argument("--scratch", action="store_true", help="float training starts from random weights")
     parser.add_argument("--epochs", type=int, help="of float training")
@@ -180,7 +181,7 @@ def main():
     test = {"input": kws.to_float(data["test"][0]), "labels": data["test"][1]}
     model_bytes = waveq.torch.to_onnx(network, torch.zeros(1, 1, args.length), input_names=["input"],
                                       output_names=["logits"])
-    levels = {"weight_levels": args.weight_levels, "per_channel": not args.per_tensor,
+    levels = {"weight_levels": args.weight_levels, "per_channel": args.per_channel,
               "weight_levels_of": edges(model_bytes) if args.edges else None}
     after_training = waveq.quantize(model_bytes, calibration, evaluation_data=test, **levels)
     after_training.save(args.out / "after_training")
@@ -191,7 +192,7 @@ def main():
 
     a, b = after_training.accuracy, fine_tuned.accuracy
     bits = int(np.ceil(np.log2(args.weight_levels)))
-    print(f"\n{a['samples']} test clips, top-1\n"
+    print(f"\n{a['samples']} test clips, top-1; one scale for the weights of each {'filter' if args.per_channel else 'layer'}\n"
           f"float                           {100 * a['float']:6.2f} %\n"
           f"{bits}-bit weights, after training   {100 * a['integer']:6.2f} %\n"
           f"{bits}-bit weights, fine-tuned       {100 * b['integer']:6.2f} %\n"
