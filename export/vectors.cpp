@@ -158,8 +158,7 @@ void keep_requant_safe(Kernel& kernel, const Node& node) {
   const LaneParameters lanes =
       requant_lanes(kernel.graph, kernel.graph.node(kernel.graph.nodes().front()));
   for (std::size_t i = 0; i < kernel.domains[0].lanes.size(); ++i) {
-    const IntRange safe = requant_safe_range(
-        {lanes.mul[i], lanes.add[i], form.shift, form.lo, form.hi, form.rounding});
+    const IntRange safe = requant_safe_range(form.with(lanes.mul[i], lanes.add[i]));
     Interval& range = kernel.domains[0].lanes[i];
     range = {std::max(range.lo, safe.lo), std::min(range.hi, safe.hi)};
     if (range.lo > range.hi)

@@ -92,11 +92,17 @@ struct RequantForm {
   int shift = 0;
   std::int64_t lo = 0, hi = 0;
   Rounding rounding = Rounding::half_up;
+  int product_bits = 32;
+
+  Requant with(std::int32_t mul, std::int64_t add) const {
+    return {mul, add, shift, lo, hi, rounding, product_bits};
+  }
 };
 RequantForm read_requant(const Attrs& attrs);
 /// The parameters of each element of x [shape], and the channel they belong to.
 struct LaneParameters {
-  std::vector<std::int32_t> mul, add;
+  std::vector<std::int32_t> mul;
+  std::vector<std::int64_t> add;
   std::vector<std::size_t> channel;
   std::size_t channels = 1;
 };

@@ -15,7 +15,8 @@ namespace {
 
 /// Elements that share parameters and interval.
 struct Group {
-  std::int32_t mul = 0, add = 0;
+  std::int32_t mul = 0;
+  std::int64_t add = 0;
   Interval range;
   std::size_t channel = 0;  ///< of the first element
   std::vector<std::size_t> lanes;
@@ -27,7 +28,7 @@ struct Point {
 };
 
 std::vector<Group> groups_of(const Design& d, const LaneParameters& p) {
-  std::map<std::tuple<std::int32_t, std::int32_t, std::int64_t, std::int64_t>, std::size_t> index;
+  std::map<std::tuple<std::int32_t, std::int64_t, std::int64_t, std::int64_t>, std::size_t> index;
   std::vector<Group> groups;
   const InputDomain& in = d.inputs()[0];
   for (std::size_t i = 0; i < in.lanes.size(); ++i) {
@@ -222,7 +223,8 @@ std::vector<std::int64_t> candidates(const Interval& range) {
 /// that takes a neighbour's parameters is seen.
 void add_boundaries(Design& d, const LaneParameters& p, const RequantForm& form) {
   if (p.channels < 2) return;
-  std::vector<std::int32_t> mul(p.channels), add(p.channels);
+  std::vector<std::int32_t> mul(p.channels);
+  std::vector<std::int64_t> add(p.channels);
   const InputDomain& in = d.inputs()[0];
   Interval common = in.lanes[0];
   for (std::size_t i = 0; i < in.lanes.size(); ++i) {
@@ -245,8 +247,7 @@ void add_boundaries(Design& d, const LaneParameters& p, const RequantForm& form)
     for (const std::int64_t x : values) {
       std::vector<std::size_t> shown;
       const auto y = [&](std::size_t c) {
-        return requant(static_cast<std::int32_t>(x),
-                       {mul[c], add[c], form.shift, form.lo, form.hi, form.rounding});
+        return requant(static_cast<std::int32_t>(x), form.with(mul[c], add[c]));
       };
       for (const std::size_t c : open)
         if (y(c) != y(c + 1)) shown.push_back(c);
@@ -280,6 +281,7 @@ RequantForm read_requant(const Attrs& attrs) {
   form.hi = is_signed ? levels / 2 - 1 : levels - 1;
   form.rounding =
       attrs.get_string("rounding", "half_up") == "floor" ? Rounding::floor : Rounding::half_up;
+  form.product_bits = static_cast<int>(attrs.get_int("product_bits", 32));
   return form;
 }
 
@@ -288,10 +290,10 @@ LaneParameters requant_lanes(const Graph& graph, const Node& node) {
   const auto n = static_cast<std::size_t>(element_count(x));
   LaneParameters out;
   out.channel.assign(n, 0);
-  const auto spread = [&](ValueId id) {
+  const auto spread = [&]<class T>(ValueId id, std::vector<T>& lanes) {
     const Codes q = to_int64(graph.constant(id));
     const Shape& s = graph.value(id).type.shape;
-    std::vector<std::int32_t> lanes(n);
+    lanes.resize(n);
     std::size_t step = n;
     if (q.size() > 1) {
       const bool rows = x.size() == 2 && s.size() == 2 &&
@@ -302,13 +304,12 @@ LaneParameters requant_lanes(const Graph& graph, const Node& node) {
     }
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t c = i / step % q.size();
-      lanes[i] = static_cast<std::int32_t>(q[c]);
+      lanes[i] = static_cast<T>(q[c]);
       if (q.size() > 1) out.channel[i] = c;
     }
-    return lanes;
   };
-  out.mul = spread(node.inputs.at(1));
-  out.add = spread(node.inputs.at(2));
+  spread(node.inputs.at(1), out.mul);
+  spread(node.inputs.at(2), out.add);
   return out;
 }
 

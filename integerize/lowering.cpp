@@ -176,9 +176,8 @@ void Lowering::assign_precision() {
                                [&](std::string_view op) { return width(op) == Width::bits16; });
   };
   std::set<ValueId> wide;
-  // Twins of the dialect keep its integers where it has any.
-  if (!options_.target.keeps_dialect && takes_16({"RequantShift", "Add", "Sub", "Conv", "MatMul"}))
-    wide = values_of_sums(source_);
+  if (takes_16({"RequantShift", "Add", "Sub", "Conv", "MatMul"}))
+    wide = values_of_streams(source_, chains_);
   if (target_runs("ReduceMax") && takes_16({"RequantShift", "ReduceMax", "Sub"}))
     wide.merge(values_of_distances(source_));
   wide_ = values_of_16_bits(source_, options_.precision, std::move(wide));
@@ -191,6 +190,21 @@ void Lowering::assign_precision() {
                          fmt::format("the recipe gives it 16 bits, and {} has no 16-bit tensors",
                                      options_.target.name)});
   }
+}
+
+double Lowering::largest_code(ValueId value, Width reader) const {
+  if (carried(value, reader) == Width::bits8) return 255.0;
+  const Quantity& q = quantities_.at(value);
+  const bool has_codes = q.id.valid() && size_of(out_.value(q.id).type.dtype) == 2;
+  const bool is_unsigned =
+      has_codes ? out_.value(q.id).type.dtype == DType::u16
+                : q.relu || range(value, spec(Signedness::automatic, reader)).lo >= 0;
+  return is_unsigned ? 65535.0 : 32768.0;
+}
+
+Width Lowering::width_within(std::string_view op, ValueId value, double others) const {
+  const Width widest = width(op);
+  return largest_code(value, widest) * others <= 0x1p31 ? widest : Width::bits8;
 }
 
 std::int64_t Lowering::weight_levels() const {
@@ -453,9 +467,11 @@ Activation Lowering::emit_requant(ValueId acc, const RequantChoice& choice,
   }
   const ValueId mul =
       out_.add_constant(name + "_mul", Tensor::from<std::int32_t>(shape, choice.mul));
-  const ValueId add =
-      out_.add_constant(name + "_add", Tensor::from<std::int32_t>(shape, choice.add));
+  const bool wide = choice.product_bits == 64;
+  const Tensor adds = Tensor::from<std::int64_t>(shape, choice.add);
+  const ValueId add = out_.add_constant(name + "_add", wide ? adds : cast(adds, DType::i32));
   Attrs attrs;
+  if (wide) attrs.set("product_bits", std::int64_t{64});
   attrs.set("div", std::int64_t{1} << choice.shift);
   attrs.set("n_levels_out", quant.n_levels);
   attrs.set("signed", std::int64_t{quant.is_signed});
@@ -555,7 +571,6 @@ bool Lowering::lower_chain(const Node& node) {
   const ValueId y = node.outputs.front();
   const auto x = chains_.source(y);
   if (!x) return false;
-  if (node.op == "Gelu" && options_.target.keeps_dialect && *x == node.inputs.front()) return false;
   if (chains_.is_read(y)) lower_table(*this, *x, y);
   return true;
 }
@@ -589,9 +604,41 @@ void Lowering::stand_in_for_outputs(const Node& node) {
   }
 }
 
+namespace {
+
+/// Legality does not depend on the ranges, so any will do; nothing of this lowering is kept.
+std::vector<NotInteger> refusals_of(const Graph& canonical, const IntegerizeOptions& options) {
+  Lowering lowering(
+      canonical,
+      [](const std::string&, const QuantSpec&) {
+        return Range{-1.0, 1.0};
+      },
+      options);
+  lowering.run_for_refusals();
+  return lowering.refusals();
+}
+
+/// With the abilities that count for this network, and what follows from them.
+IntegerizeOptions settled(const Graph& canonical, IntegerizeOptions options) {
+  const std::vector<TargetAbilities> of = std::move(options.target.integers_of);
+  for (const TargetAbilities& target : of) {
+    const std::string name = options.target.name;
+    options.target = target;
+    options.target.name = name;
+    options = settled(canonical, std::move(options));
+    if (refusals_of(canonical, options).empty()) break;
+  }
+  options.requant.max_add_per_mul = options.target.max_add_per_mul;
+  options.requant.wide_products =
+      options.target.wide_requants && options.requant.product_bits == 32;
+  return options;
+}
+
+}  // namespace
+
 IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
                           const IntegerizeOptions& options) {
-  Lowering lowering(canonical, ranges, options);
+  Lowering lowering(canonical, ranges, settled(canonical, options));
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;
   std::string list;
@@ -603,15 +650,7 @@ IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
 }
 
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options) {
-  // Legality does not depend on the ranges, so any will do; nothing of this lowering is kept.
-  Lowering lowering(
-      canonical,
-      [](const std::string&, const QuantSpec&) {
-        return Range{-1.0, 1.0};
-      },
-      options);
-  lowering.run_for_refusals();
-  return lowering.refusals();
+  return refusals_of(canonical, settled(canonical, options));
 }
 
 }  // namespace waveq

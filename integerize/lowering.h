@@ -119,6 +119,11 @@ class Lowering {
   double signed_scale(ValueId value, Width width = Width::bits8);
   /// The width of the tensor that a reader of this width gets.
   Width carried(ValueId value, Width reader) const;
+  /// Bound of |code| in the tensor that such a reader gets.
+  double largest_code(ValueId value, Width reader) const;
+  /// width(op), unless the sum of the tensor's codes times others of these magnitudes (their sum)
+  /// could then leave int32.
+  Width width_within(std::string_view op, ValueId value, double others) const;
   bool is_wide(ValueId value) const { return wide_.contains(value); }  ///< given 16 bits
   /// Levels of the weights of the node being lowered.
   std::int64_t weight_levels() const;
@@ -170,6 +175,13 @@ class Lowering {
   std::optional<RequantChoice> requant_for(const DeferredLinear& linear,
                                            const QuantizedWeights& weights, const QuantParams& out,
                                            const RequantLimits& limits, std::string* why);
+  struct FittedLinear {
+    QuantizedWeights weights;
+    RequantChoice requant;
+  };
+  std::optional<FittedLinear> fit_linear(const DeferredLinear& linear,
+                                         const QuantizedWeights& natural, const QuantParams& out,
+                                         RequantLimits limits, std::string& why);
   Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted,
                             const std::string& name);
   Activation requant_again(const DeferredLinear& linear, const QuantParams& wanted,

@@ -226,6 +226,17 @@ std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
   return choose_requant(ratio, added, acc, limits, why);
 }
 
+namespace {
+
+/// Whether small multipliers, or the bound of a bias, made a channel's weights noticeably coarser.
+bool is_stretched(const QuantizedWeights& weights, const QuantizedWeights& natural) {
+  for (std::size_t c = 0; c < natural.scale.size(); ++c)
+    if (weights.scale[c] > natural.scale[c] * (1.0 + 1.0 / RequantLimits::kFineMul)) return true;
+  return false;
+}
+
+}  // namespace
+
 /// Weights and requant together. With natural weight scales the multipliers ratio*2^shift would
 /// have to be rounded, each channel by another factor; instead each multiplier is rounded up and
 /// the channel's weight scale is stretched to the value that makes it exact. The largest weight
@@ -233,49 +244,63 @@ std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
 /// largest shift that is provably safe wins.
 Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& wanted,
                                     const std::string& name) {
-  const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
   QuantizedWeights natural = natural_weights(linear);
-  const double unit = linear.x_scale / wanted.scale;
   std::string why;
-  const auto own = options_.exact_multipliers ? grid_weights(linear) : natural;
-  if (own)
-    if (const auto choice = requant_for(linear, *own, wanted, options_.requant, &why)) {
-      emit_linear(linear, *own);
-      linear.shift = choice->shift;
-      linear.out_scale = wanted.scale;
-      return emit_requant(linear.accumulator, *choice, wanted, name);
-    }
-  // Weights that are all zero have any scale: a fine one, for the sake of the bias.
-  if (std::ranges::all_of(to_int64(natural.q), [](std::int64_t v) { return v == 0; }))
-    for (double& s : natural.scale) s = std::ldexp(1.0, -8) / unit;
+  std::optional<FittedLinear> fit;
+  if (const auto own = options_.exact_multipliers ? grid_weights(linear) : natural)
+    if (auto choice = requant_for(linear, *own, wanted, options_.requant, &why))
+      fit = {*own, std::move(*choice)};
+  if (!fit) {
+    // Weights that are all zero have any scale: a fine one, for the sake of the bias.
+    if (std::ranges::all_of(to_int64(natural.q), [](std::int64_t v) { return v == 0; }))
+      for (double& s : natural.scale) s = std::ldexp(1.0, -8) * wanted.scale / linear.x_scale;
+    RequantLimits limits = options_.requant;
+    limits.wide_products = false;
+    fit = fit_linear(linear, natural, wanted, limits, why);
+    if (options_.requant.wide_products && (!fit || is_stretched(fit->weights, natural)))
+      if (auto wide = fit_linear(linear, natural, wanted, limits.widened(), why))
+        fit = std::move(wide);
+  }
+  if (!fit && wanted.zero_point != 0)
+    return requant_linear(linear, without_zero_point(wanted), name);
+  if (!fit)
+    throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
+                "no requant parameters are provably safe: " + why,
+                "use fewer levels, or a wider calibration range");
+  emit_linear(linear, fit->weights);
+  linear.shift = fit->requant.shift;
+  linear.out_scale = wanted.scale;
+  return emit_requant(linear.accumulator, fit->requant, wanted, name);
+}
+
+/// requant_linear with products of one width: the largest shift that is safe.
+std::optional<Lowering::FittedLinear> Lowering::fit_linear(const DeferredLinear& linear,
+                                                           const QuantizedWeights& natural,
+                                                           const QuantParams& out,
+                                                           RequantLimits limits, std::string& why) {
+  const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
+  const double unit = linear.x_scale / out.scale;
   // Of the requant's output steps; which channel scale they are rounded at matters little here.
   const std::vector<double> scale = accumulator_scale(linear, natural);
-  std::vector<double> offset = added_steps(linear, natural, wanted);
-  for (std::size_t k = 0; k < offset.size(); ++k) offset[k] *= scale_of(scale, k) / wanted.scale;
-  for (int shift = options_.requant.max_shift; shift >= options_.requant.min_shift; --shift) {
+  std::vector<double> offset = added_steps(linear, natural, out);
+  for (std::size_t k = 0; k < offset.size(); ++k) offset[k] *= scale_of(scale, k) / out.scale;
+  const int least = limits.min_shift;
+  for (int shift = limits.max_shift; shift >= least; --shift) {
     std::vector<double> weight_scale = natural.scale;
     for (std::size_t c = 0; c < weight_scale.size(); ++c) {
       double mul = std::ceil(natural.scale[c] * unit * std::ldexp(1.0, shift) - 1e-6);
       for (std::size_t k = 0; k < offset.size(); ++k)
         if (weight_scale.size() == 1 || k == c)
-          mul = std::max(mul, least_mul(offset[k], shift, options_.requant));
+          mul = std::max(mul, least_mul(offset[k], shift, limits));
       weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
     }
-    const QuantizedWeights weights =
+    QuantizedWeights weights =
         quantize_weights(linear.weights, axis, linear.weight_levels, weight_scale, linear.origin);
-    RequantLimits limits = options_.requant;
     limits.min_shift = limits.max_shift = shift;
-    const auto choice = requant_for(linear, weights, wanted, limits, &why);
-    if (!choice) continue;
-    emit_linear(linear, weights);
-    linear.shift = shift;
-    linear.out_scale = wanted.scale;
-    return emit_requant(linear.accumulator, *choice, wanted, name);
+    if (auto choice = requant_for(linear, weights, out, limits, &why))
+      return FittedLinear{std::move(weights), std::move(*choice)};
   }
-  if (wanted.zero_point != 0) return requant_linear(linear, without_zero_point(wanted), name);
-  throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
-              "no requant parameters are provably safe: " + why,
-              "use fewer levels, or a wider calibration range");
+  return std::nullopt;
 }
 
 /// A second requant of an accumulator whose weights are fixed. Its multipliers stay exact where the

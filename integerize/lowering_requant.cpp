@@ -123,6 +123,7 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantPara
   all.mul = {choice->mul};
   all.add = {0};
   all.shift = choice->shift;
+  all.product_bits = choice->product_bits;
   QuantParams quant = wanted;
   if (options_.effective_scales || ratio >= 1) quant.scale = choice->output_scale(acc_scale);
   return emit_requant(acc, all, quant, name);

@@ -19,8 +19,14 @@ NodeBound check_requant(const TransferContext& ctx) {
   const std::size_t sets = requant_channels(ctx);
   const bool aligned = x.per_channel() && x.channels.size() == sets;
   double worst = 0;
-  if (const int shift = requant_params(ctx, 0).shift; shift > 31)
-    return {0, false, fmt::format("div = 2^{} does not fit int32", shift)};
+  const RequantParams first = requant_params(ctx, 0);
+  if (first.shift > 31)
+    return {0, false, fmt::format("div = 2^{} does not fit int32", first.shift)};
+  if (first.wide) {
+    NodeBound bound = fits_int32(magnitude(x.hull()));
+    if (bound.proven) bound.reason = "64 bits hold the product of any int32 and mul, and add";
+    return bound;
+  }
   if (!requant_follows_axis_1(ctx)) {
     for (const RequantParams& rq : all_requant_params(ctx))
       worst = std::max(worst, requant_worst(x.hull(), rq));

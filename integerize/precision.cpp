@@ -7,18 +7,32 @@
 #include <tuple>
 
 #include "name_pattern.h"
+#include "unary_chains.h"
+#include "waveq/graph/op.h"
 
 namespace waveq {
 
 namespace {
 
 /// Weights of one output of a linear node with constant weights, at most: 16 bits times 8 then
-/// leave an accumulator of 30, and its requant a multiplier that is not zero.
-constexpr std::int64_t kMaxFanIn = 128;
+/// leave an accumulator of 31, if all weights are the largest.
+constexpr std::int64_t kMaxFanIn = 256;
 
-bool is_sum(const Graph& graph, const Node& node) {
-  return (node.op == "Add" || node.op == "Sub") &&
-         std::ranges::none_of(node.inputs, [&](ValueId in) { return graph.is_constant(in); });
+bool is_arithmetic(const Node& node) {
+  return node.op == "Add" || node.op == "Sub" || node.op == "Mul";
+}
+
+bool has_constant(const Graph& graph, const Node& node) {
+  return std::ranges::any_of(node.inputs, [&](ValueId in) { return graph.is_constant(in); });
+}
+
+bool is_linear(const Node& node) {
+  return node.op == "Conv" || node.op == "Gemm" || node.op == "MatMul";
+}
+
+/// A sum or a product of two activations.
+bool is_combination(const Graph& graph, const Node& node) {
+  return is_arithmetic(node) && !has_constant(graph, node);
 }
 
 std::int64_t fan_in(const Graph& graph, const Node& node) {
@@ -30,9 +44,55 @@ std::int64_t fan_in(const Graph& graph, const Node& node) {
 }
 
 bool gains_by_16_bits(const Graph& graph, const Node& reader) {
-  if (reader.op == "Conv" || reader.op == "Gemm" || reader.op == "MatMul")
-    return fan_in(graph, reader) <= kMaxFanIn;
-  return is_sum(graph, reader) || reader.op == "LayerNormalization";
+  if (is_linear(reader)) return fan_in(graph, reader) <= kMaxFanIn;
+  if (reader.op == "MaxPool") {
+    const Value& y = graph.value(reader.outputs.front());
+    return !graph.is_output(reader.outputs.front()) &&
+           std::ranges::all_of(
+               y.uses, [&](NodeId user) { return gains_by_16_bits(graph, graph.node(user)); });
+  }
+  return is_combination(graph, reader) || reader.op == "LayerNormalization";
+}
+
+/// y and what constant factors and terms make of it, one after the other.
+std::vector<ValueId> with_affine_readers(const Graph& graph, ValueId y) {
+  std::vector<ValueId> all{y};
+  while (graph.use_count(all.back()) == 1 && !graph.is_output(all.back())) {
+    const Node& user = graph.node(graph.value(all.back()).uses.front());
+    if (!is_arithmetic(user) || !has_constant(graph, user)) break;
+    all.push_back(user.outputs.front());
+  }
+  return all;
+}
+
+bool is_computed_once(const Graph& graph, ValueId x) {
+  return graph.value(x).producer.valid() && graph.use_count(x) == 1;
+}
+
+/// x and the values that movement alone leads from to it, where nothing else reads them.
+void add_moved(const Graph& graph, ValueId x, std::set<ValueId>& found) {
+  for (;;) {
+    found.insert(x);
+    const Node& producer = graph.node(graph.value(x).producer);
+    const OpDef* op = find_op(producer.op);
+    if (!op || !op->moves_data || !is_computed_once(graph, producer.inputs.front())) return;
+    x = producer.inputs.front();
+  }
+}
+
+/// The values that sums, scaled and moved, make x of, down to products, squares and the like.
+void add_terms(const Graph& graph, ValueId x, std::set<ValueId>& found) {
+  const Node& producer = graph.node(graph.value(x).producer);
+  const OpDef* op = find_op(producer.op);
+  const bool sums = producer.op == "Add" || producer.op == "Sub" || producer.op == "ReduceSum";
+  const bool scales =
+      producer.op == "Neg" || (producer.op == "Mul" && has_constant(graph, producer));
+  if (!sums && !scales && !(op && op->moves_data)) return;
+  for (const ValueId in : producer.inputs) {
+    if (!in.valid() || !is_computed_once(graph, in)) continue;
+    found.insert(in);
+    add_terms(graph, in, found);
+  }
 }
 
 /// x and most of most - x or x - most, most = ReduceMax(x), where nothing else reads them.
@@ -43,7 +103,9 @@ void add_distance(const Graph& graph, const Node& sub, std::set<ValueId>& found)
     if (!producer.valid() || graph.node(producer).op != "ReduceMax" ||
         graph.node(producer).inputs.front() != x)
       continue;
-    if (graph.use_count(x) == 2 && graph.use_count(most) == 1) found.insert({x, most});
+    if (graph.use_count(x) != 2 || graph.use_count(most) != 1) continue;
+    found.insert({x, most});
+    if (graph.value(x).producer.valid()) add_terms(graph, x, found);
   }
 }
 
@@ -56,18 +118,31 @@ std::set<ValueId> values_of_distances(const Graph& graph) {
   return found;
 }
 
-std::set<ValueId> values_of_sums(const Graph& graph) {
+namespace {
+
+/// Adds `values`, a tensor and what follows it, where all readers of the last one gain.
+void add_stream(const Graph& graph, const std::vector<ValueId>& values, std::set<ValueId>& found) {
+  const Value& last = graph.value(values.back());
+  const bool gains = std::ranges::all_of(
+      last.uses, [&](NodeId user) { return gains_by_16_bits(graph, graph.node(user)); });
+  if (gains && !last.uses.empty() && !graph.is_output(values.back()))
+    found.insert(values.begin(), values.end());
+}
+
+}  // namespace
+
+std::set<ValueId> values_of_streams(const Graph& graph, const UnaryChains& tables) {
   std::set<ValueId> found;
+  for (const ValueId in : graph.inputs())
+    if (!graph.is_constant(in)) add_stream(graph, {in}, found);
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
-    if (!is_sum(graph, node)) continue;
-    for (const ValueId in : node.inputs)
-      if (graph.value(in).producer.valid() && graph.use_count(in) == 1) found.insert(in);
     const ValueId y = node.outputs.front();
-    if (!graph.is_output(y) && std::ranges::all_of(graph.value(y).uses, [&](NodeId user) {
-          return gains_by_16_bits(graph, graph.node(user));
-        }))
-      found.insert(y);
+    const bool combines = is_combination(graph, node) && !tables.source(y);
+    if (!combines && !(is_linear(node) && has_constant(graph, node))) continue;
+    add_stream(graph, with_affine_readers(graph, y), found);
+    for (const ValueId in : node.inputs)
+      if (combines && node.op != "Mul" && is_computed_once(graph, in)) add_moved(graph, in, found);
   }
   return found;
 }

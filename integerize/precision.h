@@ -16,14 +16,19 @@ std::set<ValueId> values_of_16_bits(const Graph& graph,
                                     const std::map<std::string, std::int64_t>& rules,
                                     std::set<ValueId> otherwise = {});
 
-/// What a target with 16-bit sums gives 16 bits by itself: the terms of sums of two activations
-/// that nothing else reads, whose requants are there for the common scale alone, and the sums
-/// (residual streams) that nothing reads but sums, normalizations and linear nodes whose
-/// accumulators have the bits to spare.
-std::set<ValueId> values_of_sums(const Graph& graph);
+class UnaryChains;
 
-/// x and its maximum where the distance between them is all that is read: the argument of an
-/// exponential. Source: integer-approximations.md 10.6.
+/// What a target with 16-bit sums and products gives 16 bits by itself: the terms of sums of two
+/// activations that nothing else reads, whose requants are there for the common scale alone; and
+/// what no nonlinearity has bounded (inputs of the network, such sums and products, results of
+/// linear nodes; residual streams, gated ones, linear bottlenecks), constant factors and terms
+/// behind them included, where nothing reads them but sums, products, maxima of windows,
+/// normalizations and linear nodes whose accumulators have the bits to spare. Not what is a table
+/// of one value.
+std::set<ValueId> values_of_streams(const Graph& graph, const UnaryChains& tables);
+
+/// x and its maximum where the distance between them is all that is read, the argument of an
+/// exponential, and what x is the sum of. Source: integer-approximations.md 10.6.
 std::set<ValueId> values_of_distances(const Graph& graph);
 
 /// What these rules (IntegerizeOptions::weight_levels_of) say of nodes with constant weights, by

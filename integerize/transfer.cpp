@@ -300,6 +300,7 @@ RequantParams requant_params(const TransferContext& ctx, std::size_t channel) {
   rq.half = rq.shift > 0 && attrs.get_string("rounding", "half_up") == "half_up"
                 ? std::int64_t{1} << (rq.shift - 1)
                 : 0;
+  rq.wide = attrs.get_int("product_bits", 32) == 64;
   rq.lo = is_signed ? -(n / 2) : 0;
   rq.hi = is_signed ? n / 2 - 1 : n - 1;
   return rq;

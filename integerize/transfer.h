@@ -75,6 +75,7 @@ struct RequantParams {
   std::int64_t mul, add;
   int shift;
   std::int64_t half, lo, hi;
+  bool wide;  ///< products of 64 bits
 };
 RequantParams requant_params(const TransferContext& ctx, std::size_t channel);
 Interval requant_interval(const Interval& x, const RequantParams& rq);

@@ -16,9 +16,11 @@ namespace {
 
 using Wide = __int128;
 
+constexpr Wide kTop32 = Wide{1} << 31;
+
 Wide magnitude(Wide x) { return x < 0 ? -x : x; }
 
-enum class Limit { none, mul_zero, mul_large, mul_above_div, offset, add_large, product };
+enum class Limit { none, mul_zero, mul_large, mul_above_div, offset, add_large, product, sum };
 
 struct Refusal {
   Limit limit = Limit::none;
@@ -66,6 +68,9 @@ Limit try_channel(const Channel& channel, int shift, const RequantLimits& limits
     const Wide product = Wide{x} * out.mul;
     for (const Wide v : {product, product + add, product + add + half})
       if (magnitude(v) >= top) return Limit::product;
+    if (limits.product_bits > 32 &&
+        magnitude(x + Wide{static_cast<std::int64_t>(offset)}) >= kTop32)
+      return Limit::sum;
   }
   return Limit::none;
 }
@@ -94,6 +99,10 @@ std::string explain(const Refusal& refusal, const Channel& c, const RequantLimit
       reason = fmt::format("x*mul + add + half leaves {} bits for x in [{}, {}], ratio {}",
                            limits.product_bits, c.bounds.lo, c.bounds.hi, c.ratio);
       break;
+    case Limit::sum:
+      reason =
+          fmt::format("x + {} leaves int32 for x in [{}, {}]", c.bias, c.bounds.lo, c.bounds.hi);
+      break;
   }
   return fmt::format("shift {}, channel {}: {}", refusal.shift, refusal.channel, reason);
 }
@@ -109,11 +118,12 @@ void check(const RequantLimits& limits) {
   if (limits.product_bits < 2 || limits.product_bits > 64)
     reject(fmt::format("product of {} bits", limits.product_bits), "use 2 to 64");
   constexpr std::int64_t kMax = std::numeric_limits<std::int32_t>::max();
-  if (limits.max_mul < 1 || limits.max_mul > kMax || limits.max_add < 0 || limits.max_add > kMax ||
-      limits.max_add_per_mul < 0)
+  const std::int64_t max_add = limits.product_bits > 32 ? std::int64_t{1} << 61 : kMax;
+  if (limits.max_mul < 1 || limits.max_mul > kMax || limits.max_add < 0 ||
+      limits.max_add > max_add || limits.max_add_per_mul < 0)
     reject(fmt::format("limits |mul| <= {}, |add| <= {}, |q| < {}*|mul|", limits.max_mul,
                        limits.max_add, limits.max_add_per_mul),
-           "mul and add are 32-bit");
+           "mul is 32-bit, and so is add but for wider products");
 }
 
 std::vector<Channel> gather(std::span<const double> ratio, std::span<const double> bias,
@@ -143,19 +153,20 @@ Refusal try_shift(std::span<const Channel> channels, int shift, const RequantLim
                   RequantChoice& out) {
   out = RequantChoice{};
   out.shift = shift;
+  out.product_bits = limits.product_bits > 32 ? 64 : 32;
   for (std::size_t c = 0; c < channels.size(); ++c) {
     Multiplier m;
     const Limit broken = try_channel(channels[c], shift, limits, m);
     if (broken != Limit::none) return {broken, c, shift};
     out.mul.push_back(static_cast<std::int32_t>(m.mul));
-    out.add.push_back(static_cast<std::int32_t>(m.add));
+    out.add.push_back(m.add);
     out.effective_scale.push_back(std::ldexp(static_cast<double>(m.mul), -shift));
   }
   return {};
 }
 
-std::optional<RequantChoice> search(std::span<const Channel> channels, const RequantLimits& limits,
-                                    std::string* why) {
+std::optional<RequantChoice> search_form(std::span<const Channel> channels,
+                                         const RequantLimits& limits, std::string* why) {
   RequantChoice choice;
   Refusal blocked, last;  // `blocked`: what kept the larger shifts from being used
   for (int shift = limits.max_shift; shift >= limits.min_shift; --shift) {
@@ -172,7 +183,27 @@ std::optional<RequantChoice> search(std::span<const Channel> channels, const Req
   return std::nullopt;
 }
 
+std::optional<RequantChoice> search(std::span<const Channel> channels, const RequantLimits& limits,
+                                    std::string* why) {
+  auto narrow = search_form(channels, limits, why);
+  if (!limits.wide_products || (narrow && narrow->min_mul() >= RequantLimits::kFineMul))
+    return narrow;
+  auto wide = search_form(channels, limits.widened(), narrow ? nullptr : why);
+  return wide ? wide : narrow;
+}
+
 }  // namespace
+
+RequantLimits RequantLimits::widened() const {
+  RequantLimits wide = *this;
+  wide.max_shift = 31;
+  wide.product_bits = 64;
+  wide.max_mul = std::numeric_limits<std::int32_t>::max();
+  wide.max_add = std::int64_t{1} << 61;
+  wide.max_add_per_mul = std::int64_t{1} << 31;  // no bound beyond |x + q| < 2^31
+  wide.wide_products = false;
+  return wide;
+}
 
 std::int64_t RequantChoice::min_mul() const {
   std::int64_t least = std::numeric_limits<std::int32_t>::max();
@@ -201,7 +232,8 @@ std::optional<ScalarRequant> choose_scalar_requant(double ratio, Interval acc_bo
   const std::optional<RequantChoice> choice =
       search(gather({&ratio, 1}, {}, {&acc_bounds, 1}), limits, why);
   if (!choice) return std::nullopt;
-  return ScalarRequant{choice->mul[0], choice->shift, choice->effective_scale[0]};
+  return ScalarRequant{choice->mul[0], choice->shift, choice->product_bits,
+                       choice->effective_scale[0]};
 }
 
 }  // namespace waveq

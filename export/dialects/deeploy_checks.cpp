@@ -97,6 +97,8 @@ void check_requant(const Check& c) {
   const std::vector<std::int64_t> mul = to_int64(c.graph.constant(c.node.inputs[1])),
                                   add = to_int64(c.graph.constant(c.node.inputs[2]));
   const std::int64_t div = c.node.attrs.require_int("div");
+  c.require(c.node.attrs.get_int("product_bits", 32) == 32, "requant_product",
+            "products of 64 bits: the kernels have 32");
   for (std::size_t i = 0; i < mul.size(); ++i) {
     const std::int64_t m = mul[i], a = add[add.size() > 1 ? i : 0];
     c.require(m != 0 && std::abs(m) < div, "requant_mul",

@@ -22,7 +22,7 @@ const std::vector<StandardOperator>& standard_operators() {
       {"Cast", "as it is", nullptr},
       {"Clip", "Clip in int64", expand_clip},
       {"Concat", kMoves, nullptr},
-      {"Conv", "ConvInteger of uint8 operands; bias by Add", expand_conv},
+      {"Conv", "ConvInteger of uint8 operands, one for each byte; bias by Add", expand_conv},
       {"Dequant", "Sub in int64, Mul in float32", expand_dequant, true},
       {"Expand", kMoves, nullptr},
       {"Flatten", kMoves, nullptr},
@@ -37,7 +37,7 @@ const std::vector<StandardOperator>& standard_operators() {
       {"IntegerMean", "ReduceSum, rounded division", expand_mean},
       {"MatMul", "MatMulInteger of uint8 operands; MatMul in int32 for wider ones", expand_matmul},
       {"Max", kWide, expand_arithmetic},
-      {"MaxPool", "as it is, 8-bit", expand_max_pool},
+      {"MaxPool", "as it is; of wider integers Max of strided slices", expand_max_pool},
       {"Min", kWide, expand_arithmetic},
       {"Mul", kWide, expand_arithmetic},
       {"Neg", kWide, expand_arithmetic},
@@ -186,15 +186,9 @@ TargetProfile onnx_standard() {
   p.opset = 13;
   for (const standard::StandardOperator& row : standard::standard_operators())
     p.operators.push_back({row.op, row.spelling});
-  p.lowering.keeps_dialect = true;
-  p.lowering.int16 = {"Add",       "Concat",    "Flatten",      "MatMul", "Mul",     "Pad",
-                      "ReduceMax", "Reshape",   "RequantShift", "Slice",  "Squeeze", "Sub",
-                      "Transpose", "Unsqueeze", "iGRU",         "iLSTM"};
-  p.lowering.general_conv = true;
-  p.lowering.requant_per_channel = true;
-  p.lowering.broadcast = true;
-  p.lowering.zero_point_behind_gelu = true;
-  p.limits = {"static shapes; every tensor has the integer type it has on a device",
+  p.integers_of = {"deeploy-generic", "waveq"};
+  p.limits = {"the integers are those of deeploy-generic where it runs the network, else waveq's",
+              "static shapes; every tensor has the integer type it has on a device",
               "constant weights, requant parameters and bounds"};
   p.check = check;
   p.to_file = to_file;

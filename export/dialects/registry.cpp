@@ -17,6 +17,7 @@ TargetAbilities TargetProfile::abilities() const {
   TargetAbilities a = lowering;
   a.name = name;
   for (const TargetOperator& op : operators) a.operators.insert(op.op);
+  for (const char* other : integers_of) a.integers_of.push_back(find_target(other).abilities());
   return a;
 }
 

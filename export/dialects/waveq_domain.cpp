@@ -27,7 +27,7 @@ const std::vector<TargetOperator>& rows() {
       {"Mul", "integers -> int32"},
       {"Pad", "constant"},
       {"ReduceMax", "keeps the type; axes as attribute"},
-      {"RequantShift", "to 2..65536 levels; scalar, or per index of axis 1"},
+      {"RequantShift", "to 2..65536 levels; scalar, or per index of axis 1; product_bits 32 or 64"},
       {"Reshape", "moves data"},
       {"Slice", "constant bounds"},
       {"Squeeze", "moves data"},
@@ -86,9 +86,11 @@ TargetProfile waveq_domain() {
   p.lowering.requant_per_channel = true;
   p.lowering.zero_point_behind_gelu = true;
   p.lowering.max_add_per_mul = std::int64_t{1} << 24;
+  p.lowering.wide_requants = true;
   p.lowering.broadcast = true;
   p.limits = {"static shapes; tensors have the integer types they mean",
-              "requant: (x*mul + add + div/2) >> log2(div) in int32, half up, clip"};
+              "requant: (x*mul + add + div/2) >> log2(div) in int32, or in int64 where the node "
+              "says so, half up, clip"};
   p.check = check;
   p.to_file = to_file;
   p.files = integer_files;

@@ -29,6 +29,14 @@ void check_requant(const Requant& rq) {
   if (rq.lo > rq.hi)
     throw Error(ErrorCode::invalid_argument, "requant",
                 fmt::format("clip range {}..{} is empty", rq.lo, rq.hi));
+  if (rq.product_bits != 32 && rq.product_bits != 64)
+    throw Error(ErrorCode::invalid_argument, "requant",
+                fmt::format("product_bits is {}", rq.product_bits), "32 or 64 are possible");
+  const bool fits =
+      rq.product_bits == 32 ? fits_int32(rq.add) : -kMaxWideAdd <= rq.add && rq.add <= kMaxWideAdd;
+  if (!fits)
+    throw Error(ErrorCode::invalid_argument, "requant", fmt::format("add is {}", rq.add),
+                rq.product_bits == 32 ? "it must fit int32" : "|add| <= 2^61 is possible");
 }
 
 std::int64_t rounding_half(const Requant& rq) {
@@ -62,10 +70,12 @@ int exact_log2(std::int64_t value, std::string_view name) {
 
 std::int32_t requant(std::int32_t acc, const Requant& rq) {
   check_requant(rq);
-  const std::int64_t product = std::int64_t{acc} * rq.mul;
+  const std::int64_t product = std::int64_t{acc} * rq.mul;  // at most 2^62 in magnitude
   const std::int64_t sum = product + rq.add;
   const std::int64_t rounded = sum + rounding_half(rq);
-  if (!fits_int32(product) || !fits_int32(sum) || !fits_int32(rounded))
+  const bool fits =
+      rq.product_bits == 64 || (fits_int32(product) && fits_int32(sum) && fits_int32(rounded));
+  if (!fits)
     overflow_error(
         "requant",
         fmt::format("{}*{} + {} + {} leaves int32", acc, rq.mul, rq.add, rounding_half(rq)),
@@ -76,11 +86,12 @@ std::int32_t requant(std::int32_t acc, const Requant& rq) {
 std::int32_t requant_wrapped(std::int32_t acc, const Requant& rq) {
   check_requant(rq);
   const std::int64_t wide = std::int64_t{acc} * rq.mul + rq.add + rounding_half(rq);
-  return clip(wrap32(wide) >> rq.shift, rq);
+  return clip((rq.product_bits == 64 ? wide : wrap32(wide)) >> rq.shift, rq);
 }
 
 IntRange requant_safe_range(const Requant& rq) {
   check_requant(rq);
+  if (rq.product_bits == 64) return {kMin32, kMax32};
   // The product p must satisfy p, p + add, p + add + half in int32.
   const std::int64_t add = rq.add, sum = add + rounding_half(rq);
   const std::int64_t low = kMin32 - std::min({std::int64_t{0}, add, sum});

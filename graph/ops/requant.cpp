@@ -19,6 +19,7 @@ struct RequantAttrs {
   std::int64_t n_levels;
   bool is_signed;
   Rounding rounding;
+  int product_bits;
 
   std::int64_t lo() const { return is_signed ? -(n_levels / 2) : 0; }
   std::int64_t hi() const { return is_signed ? n_levels / 2 - 1 : n_levels - 1; }
@@ -44,6 +45,11 @@ RequantAttrs read_attrs(const Attrs& attrs) {
     throw Error(ErrorCode::parse, "attribute 'rounding'", fmt::format("is '{}'", rounding),
                 "half_up or floor");
   out.rounding = rounding == "floor" ? Rounding::floor : Rounding::half_up;
+  const std::int64_t bits = attrs.get_int("product_bits", 32);
+  if (bits != 32 && bits != 64)
+    throw Error(ErrorCode::parse, "attribute 'product_bits'", fmt::format("is {}", bits),
+                "32 or 64 are possible");
+  out.product_bits = static_cast<int>(bits);
   return out;
 }
 
@@ -108,6 +114,22 @@ bool requant_run(std::span<const In> x, std::span<Out> y, const Requant& rq, con
   return outside == 0;
 }
 
+/// The same with products of 64 bits, which hold everything that int32 accumulators make of them.
+/// False where an element is beyond int32.
+template <class In, class Out>
+bool requant_wide_run(std::span<const In> x, std::span<Out> y, const Requant& rq) {
+  const std::int64_t half =
+      rq.rounding == Rounding::half_up && rq.shift > 0 ? std::int64_t{1} << (rq.shift - 1) : 0;
+  int outside = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const auto acc = static_cast<std::int32_t>(x[i]);
+    if constexpr (sizeof(In) >= sizeof(std::int32_t)) outside |= acc != x[i];
+    const std::int64_t shifted = (std::int64_t{acc} * rq.mul + (rq.add + half)) >> rq.shift;
+    y[i] = static_cast<Out>(std::clamp(shifted, rq.lo, rq.hi));
+  }
+  return outside == 0;
+}
+
 /// The first element of a stretch that leaves int32, as an error at the node.
 template <class In>
 [[noreturn]] void report(const EvalContext& ctx, std::span<const In> x, std::size_t offset,
@@ -124,7 +146,13 @@ template <class In, class Out>
 void requant_tensor(const EvalContext& ctx, const RequantAttrs& attrs) {
   const auto x = ctx.input(0).as<In>();
   const auto y = ctx.output().as<Out>();
-  const std::vector<std::int32_t> mul = load_int32(ctx, 1), add = load_int32(ctx, 2);
+  const bool wide = attrs.product_bits == 64;
+  const std::vector<std::int32_t> mul = load_int32(ctx, 1);
+  std::vector<std::int64_t> add;
+  if (wide)
+    add = to_int64(ctx.input(2));
+  else
+    for (const std::int32_t a : load_int32(ctx, 2)) add.push_back(a);
   const Shape& shape = ctx.input(0).shape();
   const auto by_mul = address(shape, ctx.input(1).shape()),
              by_add = address(shape, ctx.input(2).shape());
@@ -134,17 +162,17 @@ void requant_tensor(const EvalContext& ctx, const RequantAttrs& attrs) {
   std::int64_t step = static_cast<std::int64_t>(x.size());
   if (by_mul->count > 1) step = std::min(step, by_mul->step);
   if (by_add->count > 1) step = std::min(step, by_add->step);
-  const auto pick = [](const std::vector<std::int32_t>& values, const Addressing& by,
-                       std::size_t i) {
+  const auto pick = [](const auto& values, const Addressing& by, std::size_t i) {
     return values[static_cast<std::size_t>(static_cast<std::int64_t>(i) / by.step % by.count)];
   };
   for (std::size_t i = 0; i < x.size(); i += static_cast<std::size_t>(step)) {
     const Requant rq{
         pick(mul, *by_mul, i), pick(add, *by_add, i), attrs.shift, attrs.lo(), attrs.hi(),
-        attrs.rounding};
+        attrs.rounding,        attrs.product_bits};
     const IntRange safe = requant_safe_range(rq);
     const auto part = x.subspan(i, static_cast<std::size_t>(step));
-    const bool exact = requant_run(part, y.subspan(i, static_cast<std::size_t>(step)), rq, safe);
+    const auto to = y.subspan(i, static_cast<std::size_t>(step));
+    const bool exact = wide ? requant_wide_run(part, to, rq) : requant_run(part, to, rq, safe);
     if (!exact && ctx.overflow == Overflow::error) report(ctx, part, i, rq, safe);
   }
 }
@@ -175,7 +203,7 @@ void eval_requant(const EvalContext& ctx) {
 std::vector<OpDef> requant_ops() {
   return {{.name = "RequantShift",
            .inputs = {"x", "mul", "add"},
-           .attrs = {"div", "n_levels", "n_levels_out", "signed", "rounding"},
+           .attrs = {"div", "n_levels", "n_levels_out", "signed", "rounding", "product_bits"},
            .spec = "Deeploy Generic/src/RequantShift_s8.c",
            .infer = infer_requant,
            .eval = eval_requant,

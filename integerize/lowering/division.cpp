@@ -51,8 +51,10 @@ bool shapes_fit(const Shape& num, const Shape& den) {
 
 /// Delta that costs least: rounding of the quotient, r/Delta output steps, against the few bits of
 /// a small multiplier behind it. Both shrink the other through the int32 product
-/// Delta*quotient*mul.
-std::int64_t choose_delta(double quotient_bound, double r, const RequantLimits& limits) {
+/// Delta*quotient*mul. Where Delta cannot exceed r (a result of 16 bits), the result is coarser
+/// than wanted.
+std::int64_t choose_delta(double quotient_bound, double r, RequantLimits limits) {
+  limits.free_scale = true;
   std::int64_t best = 0;
   double best_cost = 1e300;
   for (int k = 0; k <= 24; ++k) {

@@ -275,11 +275,15 @@ void lower_mul(Lowering& to, const Node& node) {
     same.quant.is_signed = lowest(to.out().value(q.id).type.dtype) < 0;
     return to.define(y, same);
   }
-  const Width width = to.width("Mul");
-  const Activation a = repeated(to, to.factor(node.inputs[0], width), to.shape(y),
-                                to.name_for(y, "_left")),
-                   b = repeated(to, to.factor(node.inputs[1], width), to.shape(y),
-                                to.name_for(y, "_right"));
+  for (ValueId in : node.inputs) to.quantity(in);
+  // Twice the product, for what a constant term behind it adds.
+  const Width wb = to.width_within("Mul", node.inputs[1], 2.0 * 255.0);
+  const Width wa =
+      to.width_within("Mul", node.inputs[0], 2.0 * to.largest_code(node.inputs[1], wb));
+  const Activation a =
+      repeated(to, to.factor(node.inputs[0], wa), to.shape(y), to.name_for(y, "_left"));
+  const Activation b =
+      repeated(to, to.factor(node.inputs[1], wb), to.shape(y), to.name_for(y, "_right"));
   Quantity product;
   product.id = to.emit("Mul", to.name_for(y, "_acc"), {a.id, b.id});
   product.scale = {a.quant.scale * b.quant.scale};

@@ -25,7 +25,12 @@ bool is_matrix_batch(const Graph& graph, ValueId constant) {
 /// The integer input and the names every deferred linear node needs; its second input has the
 /// weights.
 std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId x) {
-  const Activation in = to.activation(x, to.width(node.op));
+  to.quantity(x);  // refuses what has none
+  const Shape& w = to.shape(node.inputs.at(1));
+  const bool rows_are_outputs = node.op == "Conv" || node.attrs.get_int("transB", 0) != 0;
+  const auto fan_in = static_cast<double>(
+      rows_are_outputs ? element_count(w) / std::max<std::int64_t>(w.front(), 1) : w[w.size() - 2]);
+  const Activation in = to.activation(x, to.width_within(node.op, x, 128.0 * fan_in));
   auto linear = std::make_shared<DeferredLinear>();
   linear->op = node.op;
   linear->name = to.name_for(node.outputs.front());
@@ -231,8 +236,13 @@ void lower_matmul(Lowering& to, const Node& node) {
     }
     return define(to, node, std::move(linear));
   }
-  const Width width = to.width("MatMul");
-  const Activation left = to.factor(a, width), right = to.factor(b, width);
+  to.quantity(a);
+  to.quantity(b);
+  // The right operand is the one to stay fine where both are too much: in attention it holds sums.
+  const auto terms = static_cast<double>(to.shape(a).back());
+  const Width wb = to.width_within("MatMul", b, terms * 255.0);
+  const Width wa = to.width_within("MatMul", a, terms * to.largest_code(b, wb));
+  const Activation left = to.factor(a, wa), right = to.factor(b, wb);
   Quantity product;
   product.id = to.emit("MatMul", to.name_for(node.outputs.front(), "_acc"), {left.id, right.id});
   product.scale = {left.quant.scale * right.quant.scale};

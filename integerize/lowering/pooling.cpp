@@ -127,7 +127,10 @@ void lower_average_pool(Lowering& to, const Node& node) {
   const double largest = factors.empty() ? 1.0 : std::ranges::max(factors);
   if (!std::isfinite(largest)) to.refuse("one of its windows holds no element");
   const double unit = std::ldexp(1.0, std::min(12, std::ilogb(32767 / largest)));
-  const Activation x = to.activation(node.inputs[0], to.width("Conv"));
+  const auto window = static_cast<double>(element_count(each(axes, &WindowAxis::kernel)));
+  to.quantity(node.inputs[0]);
+  const Activation x =
+      to.activation(node.inputs[0], to.width_within("Conv", node.inputs[0], window));
   std::vector<std::int64_t> pads = complete_pads(axes);
   const ValueId in = padded_for_conv(to, x, pads, to.name_for(y, "_padded"));
   const Tensor ones = window_of_ones(axes, shape[1]);
@@ -141,7 +144,7 @@ void lower_average_pool(Lowering& to, const Node& node) {
   const ValueId w = to.out().add_constant(to.name_for(y, "_ones"), ones);
   Quantity sum;
   sum.id = to.emit("Conv", to.name_for(y, "_acc"), {in, w}, attrs);
-  sum.scale = {x.quant.scale / static_cast<double>(element_count(each(axes, &WindowAxis::kernel)))};
+  sum.scale = {x.quant.scale / window};
   if (factors.empty()) return to.define(y, std::move(sum));
   // Before the factors no mean is larger than the final one: its own range holds them.
   const QuantParams wanted =

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "lowering/rules.h"
+#include "waveq/graph/op.h"
 
 namespace waveq {
 
@@ -25,6 +26,17 @@ std::vector<std::int64_t> reduced_axes(Lowering& to, const Node& node) {
   for (std::int64_t& a : axes) a = normalize_axis(a, rank, node.name);
   std::ranges::sort(axes);
   return axes;
+}
+
+/// Whether x, perhaps moved, is an operand of a product with another activation.
+bool meets_activation(const Graph& graph, ValueId x) {
+  return std::ranges::any_of(graph.value(x).uses, [&](NodeId id) {
+    const Node& user = graph.node(id);
+    const OpDef* op = find_op(user.op);
+    if (user.op == "MatMul")
+      return !graph.is_constant(user.inputs[0]) && !graph.is_constant(user.inputs[1]);
+    return op && op->moves_data && meets_activation(graph, user.outputs.front());
+  });
 }
 
 }  // namespace
@@ -51,7 +63,15 @@ void lower_reduce(Lowering& to, const Node& node) {
   const Shape& shape = to.shape(x);
   const std::size_t rank = shape.size();
   const std::vector<std::int64_t> axes = reduced_axes(to, node);
-  Activation in = to.factor(x, to.width("MatMul"));
+  std::int64_t count = 1;
+  for (std::int64_t a : axes) count *= shape[static_cast<std::size_t>(a)];
+  to.quantity(x);
+  // Of the features of linear attention, product and mean must read the same codes: the bound of
+  // their quotient says so (quotient.h).
+  const Width width = meets_activation(to.source(), x)
+                          ? Width::bits8
+                          : to.width_within("MatMul", x, static_cast<double>(count));
+  Activation in = to.factor(x, width);
   ValueId id = in.id;
   // Reduced axes last.
   std::vector<std::int64_t> perm;
@@ -61,8 +81,6 @@ void lower_reduce(Lowering& to, const Node& node) {
   if (!std::ranges::is_sorted(perm)) {
     id = to.transpose(id, perm, to.name_for(y, "_moved"));
   }
-  std::int64_t count = 1;
-  for (std::int64_t a : axes) count *= shape[static_cast<std::size_t>(a)];
   const std::int64_t rows = element_count(shape) / std::max<std::int64_t>(count, 1);
   id = to.emit("Reshape", to.name_for(y, "_rows"),
                {id, to.constant_i64(to.name_for(y, "_rows_shape"), {1, rows, count})});

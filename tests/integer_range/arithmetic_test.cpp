@@ -53,6 +53,10 @@ TEST_CASE("range: requant") {
   int fitting = 0;
   for (int i = 0; i < 10 * kRounds; ++i) {
     Requant rq{any32(draw), any32(draw), static_cast<int>(draw(0, 31))};
+    if (draw(0, 2) == 0) {
+      rq.product_bits = 64;
+      rq.add = anywhere(draw, -kMaxWideAdd, kMaxWideAdd);
+    }
     const std::int64_t levels = draw(2, 65536), is_signed = draw(0, 1);
     rq.lo = is_signed ? -(levels / 2) : 0;
     rq.hi = is_signed ? levels / 2 - 1 : levels - 1;
@@ -61,8 +65,9 @@ TEST_CASE("range: requant") {
     const auto wanted = [&](Steps& s) {
       const Wide half =
           rq.rounding == Rounding::half_up && rq.shift > 0 ? power_of_two(rq.shift - 1) : 0;
-      const Wide product = s.to_signed(32, Wide{x} * rq.mul),
-                 sum = s.to_signed(32, product + rq.add), rounded = s.to_signed(32, sum + half);
+      const int bits = rq.product_bits;
+      const Wide product = s.to_signed(bits, Wide{x} * rq.mul),
+                 sum = s.to_signed(bits, product + rq.add), rounded = s.to_signed(bits, sum + half);
       return std::clamp<Wide>(floor_of(rounded, power_of_two(rq.shift)), rq.lo, rq.hi);
     };
     const bool fits = agree_on_one(

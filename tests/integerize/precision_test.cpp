@@ -1,6 +1,7 @@
 #include "precision.h"
 
 #include "net.h"
+#include "unary_chains.h"
 
 namespace waveq {
 namespace {
@@ -133,7 +134,7 @@ TEST_CASE("precision: sums and their terms have 16 bits where the target has, un
   const auto conv = [&](ValueId in, std::uint64_t seed) { return net.op("Conv", {in, net.random({4, 4, 1}, -1, 1, seed)}); };
   const ValueId a = conv(x, 1), b = conv(x, 2), sum = net.op("Add", {a, b}), c = conv(sum, 3);
   net.output(net.op("Sub", {sum, c}));
-  CHECK(values_of_sums(net.graph) == std::set<ValueId>{a, b, sum, c});
+  CHECK(values_of_streams(net.graph, UnaryChains(net.graph)) == std::set<ValueId>{x, a, b, sum, c});
   const auto names = [&](ValueId id) { return net.graph.value(id).name; };
   IntegerizeOptions options = wide({});
   options.target.int16.insert("Sub");
@@ -141,21 +142,33 @@ TEST_CASE("precision: sums and their terms have 16 bits where the target has, un
   for (const char* op : {"Add", "Sub"})
     for (ValueId in : fine.nodes(op).front()->inputs) CHECK(fine.graph().value(in).type.dtype == DType::i16);
   CHECK(fine.worst_steps * fine.out().scale < 0.6 * narrow.worst_steps * narrow.out().scale);
-  options.precision = {{names(a), 8}, {names(b), 8}, {names(sum), 8}, {names(c), 8}};
+  options.precision = {{"x", 8}, {names(a), 8}, {names(b), 8}, {names(sum), 8}, {names(c), 8}};
   CHECK(dump(lower_and_compare(net, -1, 1, options).graph()) == dump(narrow.graph()));
-  options.precision.clear();
-  options.target.keeps_dialect = true;
-  CHECK(dump(lower_and_compare(net, -1, 1, options).graph()) == dump(narrow.graph()));
+}
+
+TEST_CASE("precision: a target that spells others' integers takes those of the first that runs the network") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 4, 16});
+  const auto conv = [&](ValueId in, std::uint64_t seed) { return net.op("Conv", {in, net.random({4, 4, 1}, -1, 1, seed)}); };
+  net.output(conv(net.op("Add", {conv(x, 1), conv(x, 2)}), 3));
+  const IntegerizeOptions narrow;
+  IntegerizeOptions twin, fine = wide({{"op:Add", 16}});
+  fine.target.int16.insert("Sub");
+  twin.target.integers_of = {narrow.target, fine.target};
+  CHECK(dump(lower_and_compare(net, -1, 1, twin).graph()) == dump(lower_and_compare(net, -1, 1, narrow).graph()));
+  // A choice that the first one cannot follow leads to the next.
+  twin.precision = {{"op:Add", 16}};
+  CHECK(dump(lower_and_compare(net, -1, 1, twin).graph()) == dump(lower_and_compare(net, -1, 1, fine).graph()));
 }
 
 TEST_CASE("precision: what else reads a sum or a term decides") {
   FloatNet net;
-  const ValueId x = net.input("x", {1, 256, 4});
-  const ValueId t = net.op("Tanh", {x}), r = net.op("Relu", {x});
+  const ValueId x = net.input("x", {1, 257, 4});
+  const ValueId t = net.op("Tanh", {net.input("u", {1, 257, 4})}), r = net.op("Relu", {x});
   const ValueId sum = net.op("Add", {t, r}), other = net.op("Add", {t, x});
-  net.output(net.op("Conv", {sum, net.random({2, 256, 1}, -1, 1, 1)}));  // 256 * 2^22: too many
+  net.output(net.op("Conv", {sum, net.random({2, 257, 1}, -1, 1, 1)}));  // 257 * 2^23: too many
   net.output(net.op("Relu", {other}));
-  CHECK(values_of_sums(net.graph) == std::set<ValueId>{r});
+  CHECK(values_of_streams(net.graph, UnaryChains(net.graph)) == std::set<ValueId>{r});
   FloatNet distance;
   const ValueId u = distance.op("Tanh", {distance.input("x", {2, 3})});
   const ValueId most = distance.op("ReduceMax", {u});
@@ -163,6 +176,65 @@ TEST_CASE("precision: what else reads a sum or a term decides") {
   CHECK(values_of_distances(distance.graph) == std::set<ValueId>{u, most});
   distance.output(distance.op("Relu", {u}));
   CHECK(values_of_distances(distance.graph).empty());
+}
+
+TEST_CASE("precision: what no nonlinearity has bounded, as far as its readers have the bits") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 4, 8, 8}), gate = net.op("Sigmoid", {net.op("Relu", {x})});
+  const auto conv = [&](ValueId in, std::uint64_t seed) { return net.op("Conv", {in, net.random({4, 4, 1, 1}, -1, 1, seed)}); };
+  const ValueId gated = net.op("Mul", {conv(x, 1), gate});
+  const ValueId scaled = net.op("Mul", {gated, net.random({1, 4, 1, 1}, 1, 2, 5)}), moved = net.op("Add", {scaled, net.random({1, 4, 1, 1}, -1, 1, 6)});
+  const ValueId pooled = net.op("MaxPool", {moved}, attributes({{"kernel_shape", Ints{2, 2}}}));
+  const ValueId narrow = conv(pooled, 2), swish = net.op("Mul", {narrow, net.op("Sigmoid", {narrow})});
+  net.output(conv(conv(swish, 3), 4));
+  const ValueId bottleneck = net.graph.node(net.graph.value(net.graph.outputs().front()).producer).inputs.front();
+  const ValueId expanded = net.graph.node(net.graph.value(gated).producer).inputs.front();
+  // Not x, which a ReLU reads, too; not swish, a table of `narrow`; not the gate.
+  CHECK(values_of_streams(net.graph, UnaryChains(net.graph)) == std::set<ValueId>{expanded, gated, scaled, moved, bottleneck});
+}
+
+TEST_CASE("precision: the terms of an exponent's argument") {
+  FloatNet net;
+  const ValueId k = net.op("Tanh", {net.input("k", {1, 3, 4})});
+  const ValueId square = net.op("Mul", {k, k}), sum = net.op("ReduceSum", {square}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{1}}}));
+  const ValueId half = net.op("Mul", {sum, net.floats({}, {0.5f})}), product = net.op("MatMul", {k, net.random({4, 5}, -1, 1, 1)});
+  const ValueId argument = net.op("Sub", {product, half}), most = net.op("ReduceMax", {argument}, attributes({{"axes", Ints{2}}}));
+  net.output(net.op("Sub", {argument, most}));
+  CHECK(values_of_distances(net.graph) == std::set<ValueId>{argument, most, product, half, sum, square});
+}
+
+TEST_CASE("precision: what would leave int32 with both operands of 16 bits has 8") {
+  IntegerizeOptions options = wide({{"*", 16}});
+  options.target.wide_requants = true;
+  FloatNet products;
+  const ValueId a = products.op("Transpose", {products.input("a", {1, 6, 40})}, attributes({{"perm", Ints{0, 2, 1}}}));
+  products.output(products.op("MatMul", {a, products.input("b", {1, 6, 9})}));
+  const Lowered p = lower_and_compare(products, -1, 1, options);
+  // 6 * 2^30 is too much, 6 * 2^15 * 255 is not.
+  CHECK(p.graph().value(p.nodes("MatMul")[0]->inputs[0]).type.dtype == DType::i8);
+  CHECK(p.graph().value(p.nodes("MatMul")[0]->inputs[1]).type.dtype == DType::i16);
+  FloatNet convs;
+  const ValueId x = convs.input("x", {1, 600, 2});
+  convs.output(convs.op("Conv", {x, convs.random({2, 600, 1}, -1, 1, 1)}));
+  const Lowered c = lower_and_compare(convs, -1, 1, options);
+  CHECK(c.graph().value(c.nodes("Conv")[0]->inputs[0]).type.dtype == DType::i8);
+}
+
+TEST_CASE("precision: 16 bits behind accumulators of many need products of 64") {
+  FloatNet net;
+  net.output(net.op("Conv", {net.input("x", {1, 60, 4}), net.random({3, 60, 1}, -1, 1, 1), net.random({3}, -1, 1, 2)}));
+  IntegerizeOptions options = wide({{"*", 16}});
+  const Lowered coarse = lower_and_compare(net, -1, 1, options);
+  options.target.wide_requants = true;
+  const Lowered fine = lower_and_compare(net, -1, 1, options);
+  const Node& requant = *fine.nodes("RequantShift").front();
+  CHECK(requant.attrs.get_int("product_bits", 32) == 64);
+  CHECK(fine.graph().constant(requant.inputs[2]).dtype() == DType::i64);
+  for (std::int64_t m : to_int64(fine.graph().constant(requant.inputs[1]))) CHECK(std::abs(m) >= RequantLimits::kFineMul);
+  CHECK(fine.worst_steps * fine.out().scale < 0.2 * coarse.worst_steps * coarse.out().scale);
+  options.requant.product_bits = 31;  // a choice of the user: no wider ones either
+  const Lowered narrow = lower_and_compare(net, -1, 1, options);
+  CHECK(narrow.nodes("RequantShift").front()->attrs.get_int("product_bits", 32) == 32);
 }
 
 TEST_CASE("precision: a target without 16-bit tensors refuses every such node by name") {

@@ -28,6 +28,7 @@ NOT_HERE = [
     ("RequantShift, one for all", {1, 2, 3, 4, 5, 6}, "there is one parameter"),
     ("RequantShift, one for all, u8", {26, 27}, "negative results are clipped to zero either way"),
     ("RequantShift, one a column", {1}, "the channels are the last axis"),
+    ("RequantShift, one", {36}, "all products fit 32 bits"),
     ("Conv 1-D", {4, 12, 21, 23}, "there is one axis"),
     ("Conv 1-D depthwise", {15, 24}, "a filter has one channel"),
     ("MaxPool 1-D", {4, 8, 22, 23}, "there is one axis"),
@@ -39,6 +40,13 @@ def requant(row, x, mul, add, div=1024, signed=1, levels=256):
     """RequantShift; `mul` and `add` are lists of values, with their shapes in front."""
     return Instance("RequantShift", (x, f"i32{mul}", f"i32{add}"), {"div": div, "n_levels_out": levels, "signed": signed},
                     "requant_shift", row)
+
+
+def wide_requant(x, mul, add, signed=1, levels=256):
+    """RequantShift of domain waveq: products of 64 bits."""
+    return Instance("RequantShift", (x, f"i32{mul}", f"i64{add}"),
+                    {"div": 1 << 31, "n_levels_out": levels, "signed": signed, "product_bits": 64}, "requant_shift",
+                    "RequantShift, 64-bit products")
 
 
 def conv(row, x, w, strides, pads, group=1, dilations=None, bias=None):
@@ -97,6 +105,9 @@ def layer_norm(x, weight, bias, d):
 
 def all_instances():
     return [
+        wide_requant("i32[1,3,9]=-2000000000..2000000000", "[3,1]:1300,-77777,2147483647", "[3,1]:0,90000000000,-3000000000000000", levels=65536),
+        wide_requant("i32[1,3,8]=-70000000..70000000", "[3,1]:40000000,-3000001,1", "[3,1]:7,-40000000000000,2000000000"),
+        wide_requant("i32[1,2,7]=-1000000000..1000000000", "[2,1]:12345,300000000", "[2,1]:-5,600000000000", signed=0, levels=65536),
         requant("RequantShift, one for all, s8", "i32[1,3,17]=-70000..70000", "[1]:700", "[1]:-300"),
         requant("RequantShift, one for all, s8", "i32[7]=-2000..2000", "[]:-70", "[]:1000"),
         requant("RequantShift, one for all, s8", "i8[1,4,9]", "[1]:51", "[1]:-12", div=16),

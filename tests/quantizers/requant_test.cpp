@@ -42,7 +42,7 @@ TEST_CASE("requant: takes the largest shift at which product, sum and half stay 
   REQUIRE(wide);
   CHECK(wide->shift == 24);
   CHECK(wide->mul == std::vector<std::int32_t>{1 << 23});
-  CHECK(wide->add == std::vector<std::int32_t>{0});
+  CHECK(wide->add == std::vector<std::int64_t>{0});
   CHECK(wide->effective_scale == std::vector<double>{0.5});
   // 2^20 * 2^(s-1) + 2^(s-1) < 2^31 needs s <= 11.
   CHECK(choose_requant(ratio, {}, Bounds{{-(1 << 20), 1 << 20}})->shift == 11);
@@ -82,7 +82,7 @@ TEST_CASE("requant: add is the rounded offset times mul, without the half") {
   REQUIRE(c);
   CHECK(c->shift == 22);  // |add| = 11 * 2^22/3 <= 2^24 is what stops shift 23
   CHECK(c->mul == std::vector<std::int32_t>{1398101, -65536});
-  CHECK(c->add == std::vector<std::int32_t>{11 * 1398101, -10 * -65536});
+  CHECK(c->add == std::vector<std::int64_t>{11 * 1398101, -10 * -65536});
   CHECK(c->min_mul() == 65536);
 }
 
@@ -116,8 +116,10 @@ TEST_CASE("requant: the widest possible bounds do not overflow the check itself"
   const Bounds all{{INT64_MIN, INT64_MAX}};
   CHECK(!choose_requant(Ratios{0.5}, {}, all, {}, &why));
   CHECK(!choose_requant(Ratios{0.5}, {}, all, {.product_bits = 64}, &why));
-  CHECK(choose_requant(Ratios{0.5}, {}, Bounds{{INT64_MIN / 4 + 1, INT64_MAX / 4}},
-                       {.product_bits = 64}));
+  CHECK(!choose_requant(Ratios{0.5}, {}, Bounds{{INT64_MIN / 4 + 1, INT64_MAX / 4}},
+                        {.product_bits = 64}, &why));
+  CHECK(why.find("x + 0 leaves int32") != std::string::npos);
+  CHECK(choose_requant(Ratios{0.5}, {}, Bounds{{INT32_MIN + 1, INT32_MAX}}, {.product_bits = 64}));
 }
 
 TEST_CASE(
@@ -178,6 +180,37 @@ TEST_CASE("requant: arguments that make no sense are refused") {
   CHECK(code({0.5}, {}, {{0, 1}}, {.min_shift = 9, .max_shift = 8}) == bad);
   CHECK(code({0.5}, {}, {{0, 1}}, {.product_bits = 65}) == bad);
   CHECK(code({0.5}, {}, {{0, 1}}, {.max_mul = std::int64_t{1} << 31}) == bad);
+}
+
+TEST_CASE("requant: 64-bit products where those of 32 bits leave coarse multipliers or none") {
+  RequantLimits limits{.wide_products = true};
+  // 2^20 * mul + half < 2^31 leaves mul = 2^10 at ratio 1/2: fine enough.
+  const auto narrow = choose_requant(Ratios{0.5}, {}, Bounds{{-(1 << 20), 1 << 20}}, limits);
+  REQUIRE(narrow);
+  CHECK(narrow->product_bits == 32);
+  CHECK(narrow->shift == 11);
+  // 2^25 leaves 2^5.
+  const Bounds large{{-(1 << 25), 1 << 25}};
+  CHECK(choose_requant(Ratios{0.3}, {}, large)->product_bits == 32);
+  CHECK(choose_requant(Ratios{0.3}, {}, large)->min_mul() < 128);
+  const auto wide = choose_requant(Ratios{0.3}, Ratios{-12345678.4}, large, limits);
+  REQUIRE(wide);
+  CHECK(wide->product_bits == 64);
+  CHECK(wide->shift == 31);
+  CHECK(wide->mul == std::vector<std::int32_t>{644245094});  // floor(0.3 * 2^31 + 1/2)
+  CHECK(wide->add == std::vector<std::int64_t>{-12345678LL * 644245094});
+  CHECK(wide->effective_scale.front() == doctest::Approx(0.3).epsilon(1e-9));
+  // A kernel may add q before it multiplies: x + q stays in int32.
+  const Bounds most{{0, INT32_MAX - 5}};
+  CHECK(choose_requant(Ratios{0.3}, Ratios{5}, most, limits)->product_bits == 64);
+  CHECK(!choose_requant(Ratios{0.3}, Ratios{6}, most, limits));
+  // A channel of ratio 1e-9 rounds to mul 2 at shift 31; one of 1e-10 to none at all.
+  CHECK(choose_requant(Ratios{1e-9}, {}, Bounds{{-1, 1}}, limits)->mul.front() == 2);
+  CHECK(!choose_requant(Ratios{1e-10}, {}, Bounds{{-1, 1}}, limits));
+  const auto scalar = choose_scalar_requant(0.3, large.front(), limits);
+  REQUIRE(scalar);
+  CHECK(scalar->product_bits == 64);
+  CHECK(scalar->mul == 644245094);
 }
 
 TEST_CASE("scalar requant: the snapped output scale is what the multiplier applies") {

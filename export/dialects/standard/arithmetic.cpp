@@ -53,13 +53,64 @@ ValueId expand_clip(Expansion& e) {
   return e.clip(e.wide(0), lo, hi);
 }
 
+namespace {
+
+/// Pooling windows along one axis.
+struct Windows {
+  std::int64_t in, out, kernel, stride, dilation, pad;  ///< pad: in front
+  std::int64_t reach() const { return (out - 1) * stride + (kernel - 1) * dilation + 1; }
+};
+
+Windows windows_along(const Expansion& e, std::size_t spatial) {
+  const auto of = [&](const char* name, std::int64_t fallback) {
+    const std::vector<std::int64_t> all = e.attrs().get_ints(name, {});
+    return spatial < all.size() ? all[spatial] : fallback;
+  };
+  Windows w{e.shape(e.input(0))[spatial + 2],
+            e.result_shape()[spatial + 2],
+            e.attrs().require_ints("kernel_shape").at(spatial),
+            of("strides", 1),
+            of("dilations", 1),
+            of("pads", 0)};
+  const std::string automatic = e.attrs().get_string("auto_pad", "NOTSET");
+  const std::int64_t missing = std::max<std::int64_t>(w.reach() - w.in, 0);
+  if (automatic == "SAME_UPPER") w.pad = missing / 2;
+  if (automatic == "SAME_LOWER") w.pad = missing - missing / 2;
+  return w;
+}
+
+/// Largest of every window along one axis: the k-th operand of Max holds the k-th element of all
+/// windows. x in int32; padding is the least integer, which no element is below.
+ValueId max_along(Expansion& e, ValueId x, std::size_t axis, const Windows& w) {
+  const std::int64_t behind = std::max<std::int64_t>(w.reach() - w.pad - w.in, 0);
+  if (w.pad > 0 || behind > 0) {
+    const std::size_t rank = e.shape(x).size();
+    std::vector<std::int64_t> pads(2 * rank, 0);
+    pads[axis] = w.pad;
+    pads[rank + axis] = behind;
+    const ValueId amounts = e.constants(pads);
+    x = e.op("Pad", {x, amounts, e.constant(Tensor::scalar(INT32_MIN))});
+  }
+  std::vector<ValueId> elements;
+  for (std::int64_t k = 0; k < w.kernel; ++k) {
+    const std::int64_t first = k * w.dilation;
+    const ValueId from = e.constants({first}),
+                  to = e.constants({first + (w.out - 1) * w.stride + 1});
+    const ValueId along = e.constants({static_cast<std::int64_t>(axis)});
+    elements.push_back(e.op("Slice", {x, from, to, along, e.constants({w.stride})}));
+  }
+  return elements.size() == 1 ? elements.front() : e.op("Max", elements);
+}
+
+}  // namespace
+
 ValueId expand_max_pool(Expansion& e) {
   const DType dtype = e.result_dtype();
-  if (dtype != DType::i8 && dtype != DType::u8)
-    throw Error(ErrorCode::not_integer, e.node().name,
-                fmt::format("pools {}; the standard's MaxPool takes 8-bit integers",
-                            to_string(e.type(e.input(0)))));
-  return e.op("MaxPool", {e.input(0)}, e.attrs());
+  if (dtype == DType::i8 || dtype == DType::u8) return e.op("MaxPool", {e.input(0)}, e.attrs());
+  ValueId x = e.cast(e.input(0), DType::i32);
+  const std::size_t rank = e.shape(x).size();
+  for (std::size_t i = 0; i + 2 < rank; ++i) x = max_along(e, x, i + 2, windows_along(e, i));
+  return x;
 }
 
 /// In int32, because ONNX Runtime pads no 16-bit elements and the fill has the data's type.

@@ -55,6 +55,14 @@ ValueId Expansion::clip(ValueId x, std::int64_t lo, std::int64_t hi) {
   return op("Clip", {x, constant(lo), constant(hi)});
 }
 
+ValueId Expansion::into_int32(ValueId x) {
+  const ValueId least = constant(std::int64_t{INT32_MIN}), most = constant(std::int64_t{INT32_MAX});
+  const ValueId below = op("Less", {x, least});
+  const ValueId raised = op("Where", {below, least, x});
+  const ValueId above = op("Less", {most, raised});
+  return op("Where", {above, most, raised});
+}
+
 ValueId Expansion::with_sign_of(ValueId x, ValueId magnitude) {
   const ValueId negative = op("Less", {x, constant(0)});
   return op("Where", {negative, op("Neg", {magnitude}), magnitude});

@@ -33,6 +33,7 @@ class Expansion {
   Shape shape(ValueId id) const { return type(id).shape; }  // a copy: emitting moves the values
   /// Storage of the node's result in the source network.
   DType result_dtype() const { return source_.value(node_.outputs.front()).type.dtype; }
+  Shape result_shape() const { return source_.value(node_.outputs.front()).type.shape; }
 
   ValueId constant(Tensor tensor);
   ValueId constant(std::int64_t value) { return constant(Tensor::scalar(value)); }
@@ -61,6 +62,8 @@ class Expansion {
   /// x must be in int32: ONNX Runtime 1.30 compares low halves beyond it in
   /// Clip, Sign and in Min and Max with one value (measured on AVX-512), and sums int64 in double.
   ValueId clip(ValueId x, std::int64_t lo, std::int64_t hi);
+  /// An int64 beyond int32 becomes the nearest of its ends.
+  ValueId into_int32(ValueId x);
   /// -1, 0 or 1; x as for clip.
   ValueId sign(ValueId x) { return clip(x, -1, 1); }
   /// `magnitude` where x >= 0, else its negative, for any int64 x.

@@ -62,18 +62,40 @@ ValueId transposed(Expansion& e, ValueId x, const char* flag) {
 
 }  // namespace
 
+namespace {
+
+/// x of 16 bits as 256*high + low, low in 0..255, and the convolution of each.
+ValueId conv_by_bytes(Expansion& e, const Unsigned& w) {
+  const bool is_signed = e.type(e.input(0)).dtype == DType::i16;
+  const ValueId x = e.wide(0);
+  const ValueId high = e.floor_div(x, 256);
+  const ValueId low = e.sub(x, e.mul(high, 256));
+  const Unsigned upper = to_unsigned(e, e.cast(high, is_signed ? DType::i8 : DType::u8));
+  const ValueId above = integer_product(e, "ConvInteger", upper, w, e.attrs());
+  const Unsigned lower{e.cast(low, DType::u8), {}};
+  const ValueId below = integer_product(e, "ConvInteger", lower, w, e.attrs());
+  const ValueId most = e.mul(e.cast(above, DType::i64), 256);
+  return e.add(most, e.cast(below, DType::i64));
+}
+
+}  // namespace
+
 ValueId expand_conv(Expansion& e) {
-  for (std::size_t i : {std::size_t{0}, std::size_t{1}})
-    if (!is_eight_bit(e.type(e.input(i)).dtype))
-      throw Error(ErrorCode::not_integer, e.node().name,
-                  fmt::format("convolves {}; ConvInteger takes 8-bit operands",
-                              to_string(e.type(e.input(i)))));
+  const TensorType x = e.type(e.input(0)), weights = e.type(e.input(1));
+  const bool bytes = x.dtype == DType::i16 || x.dtype == DType::u16;
+  if (!(is_eight_bit(x.dtype) || bytes) || !is_eight_bit(weights.dtype))
+    throw Error(ErrorCode::not_integer, e.node().name,
+                fmt::format("convolves {} with {}; ConvInteger takes 8-bit weights", to_string(x),
+                            to_string(weights)));
   const Unsigned w = to_unsigned(e, e.constant_input(1));
-  const ValueId sum = integer_product(e, "ConvInteger", to_unsigned(e, e.input(0)), w, e.attrs());
+  const ValueId sum =
+      bytes ? conv_by_bytes(e, w)
+            : integer_product(e, "ConvInteger", to_unsigned(e, e.input(0)), w, e.attrs());
   if (!e.has(2)) return sum;
   Shape per_channel(e.shape(sum).size() - 1, 1);
   per_channel.front() = e.shape(sum)[1];
-  return e.op("Add", {sum, e.constant(e.constant_input(2).reshaped(per_channel))});
+  const Tensor bias = cast(e.constant_input(2).reshaped(per_channel), e.type(sum).dtype);
+  return e.op("Add", {sum, e.constant(bias)});
 }
 
 ValueId expand_matmul(Expansion& e) {

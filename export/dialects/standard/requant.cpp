@@ -38,7 +38,10 @@ ValueId expand_requant(Expansion& e) {
     for (std::int64_t& a : add.as<std::int64_t>()) a += div / 2;
   const ValueId product = e.op("Mul", {e.wide(0), e.constant(mul)});
   const ValueId sum = e.op("Add", {product, e.constant(add)});
-  return e.clip(e.floor_div(sum, div), is_signed ? -(n / 2) : 0, is_signed ? n / 2 - 1 : n - 1);
+  const std::int64_t lo = is_signed ? -(n / 2) : 0, hi = is_signed ? n / 2 - 1 : n - 1;
+  ValueId y = e.floor_div(sum, div);
+  if (attrs.get_int("product_bits", 32) == 64) y = e.into_int32(y);
+  return e.clip(y, lo, hi);
 }
 
 /// ((x*weight + bias)*mul) >> log2(D); the result fits int8 (proven, or the evaluator refuses it).

@@ -248,6 +248,42 @@ TEST_CASE("RequantShift: the rounding attribute chooses floor") {
         Tensor::from<std::int8_t>({3}, {1, -2, 0}));
 }
 
+TEST_CASE("requant: products of 64 bits hold whatever int32 accumulators make") {
+  Requant rq{.mul = kMax, .add = 0, .shift = 31, .lo = -32768, .hi = 32767, .product_bits = 64};
+  CHECK(requant(1000, rq) == 1000);  // 1000*(1 - 2^-31), rounded
+  CHECK(requant(-1000, rq) == -1000);
+  CHECK(requant(kMin, rq) == -32768);
+  rq.add = kMaxWideAdd;  // 2^61 >> 31 = 2^30
+  CHECK(requant(kMin, rq) == -32768);
+  CHECK(requant(kMax, rq) == 32767);
+  rq = {.mul = 3, .add = -(std::int64_t{1} << 32), .shift = 3, .product_bits = 64};
+  CHECK(requant(1431655765, rq) == 0);   // 3x = 2^32 - 1: (-1 + 4) >> 3
+  CHECK(requant(1431655763, rq) == -1);  // 3x = 2^32 - 7: (-7 + 4) >> 3
+  CHECK(requant_safe_range(rq).lo == kMin);
+  CHECK(requant_safe_range(rq).hi == kMax);
+  rq.add = kMaxWideAdd + 1;
+  CHECK_THROWS_AS(requant(0, rq), Error);
+  rq = {.add = std::int64_t{1} << 31};
+  CHECK_THROWS_AS(requant(0, rq), Error);
+  rq = {.product_bits = 48};
+  CHECK_THROWS_AS(requant(0, rq), Error);
+}
+
+TEST_CASE("RequantShift: products of 64 bits where the node says so") {
+  Attrs attrs = attrs8(std::int64_t{1} << 31, 1, 65536);
+  attrs.set("product_bits", std::int64_t{64});
+  const Tensor x = Tensor::from<std::int32_t>({1, 2, 3}, {0, 123456789, kMin, 0, kMax, -5});
+  const Tensor mul = Tensor::from<std::int32_t>({2}, {123456, -(1 << 30)});
+  const Tensor add = Tensor::from<std::int64_t>({2}, {123456LL * 1000000, -(1LL << 30) * 7});
+  // floor((x + q)*mul / 2^31 + 1/2): 57.4883, 7154.8, -123398.5; -3.5, -1073741827, -1.
+  CHECK(run_node("RequantShift", {x, mul, add}, attrs) ==
+        Tensor::from<std::int16_t>({1, 2, 3}, {57, 7155, -32768, -3, -32768, -1}));
+  attrs.set("product_bits", std::int64_t{32});
+  CHECK(error_of([&] { run_node("RequantShift", {x, mul, add}, attrs); }).first == "overflow");
+  attrs.set("product_bits", std::int64_t{33});
+  CHECK(error_of([&] { run_node("RequantShift", {x, mul, add}, attrs); }).first == "parse");
+}
+
 TEST_CASE("RequantShift: an overflow is an error with node and element, or wraps on request") {
   const Tensor x = Tensor::from<std::int32_t>({1, 2, 2}, {1, 2, 3, 1 << 20});
   const Tensor mul = Tensor::from<std::int32_t>({2}, {1, 1 << 12}),

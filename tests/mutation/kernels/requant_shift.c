@@ -46,6 +46,7 @@ static void kernel(int k, out_t *y) {
     add = M(19, "add left out", 0,
             M(20, "add subtracted", -add, M(21, "add as 16 bits", (int16_t)add, add)));
     v = x * mul;
+    v = M(36, "product in 32 bits", (int64_t)(int32_t)v, v);
     v = M(22, "product in 24 bits", (int64_t)((uint64_t)v << 40) >> 40, v);
     v = M(23, "add behind the shift", v, v + add);
     q = half_up(v, div);

@@ -53,6 +53,8 @@ struct TargetProfile {
   std::vector<ArithmeticRule> arithmetic;
   /// What the lowering may use and must observe; abilities() adds the names.
   TargetAbilities lowering;
+  /// Instead: targets whose integers this one spells anew, of the first that runs the network.
+  std::vector<const char*> integers_of;
   std::vector<std::string> limits;  ///< rules that hold for the whole network, in words
   /// All broken rules, in topological order.
   std::vector<Finding> (*check)(const TargetProfile&, const Graph&);

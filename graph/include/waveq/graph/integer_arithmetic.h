@@ -26,19 +26,26 @@ enum class Rounding : std::uint8_t {
 /// Rescaling of an accumulator: real scale_in / scale_out = mul * 2^-shift.
 struct Requant {
   std::int32_t mul = 1;
-  std::int32_t add = 0;  ///< units of acc*mul; never contains the rounding half
+  std::int64_t add = 0;  ///< units of acc*mul; never contains the rounding half; int32, see below
   int shift = 0;         ///< 0..31
   std::int64_t lo = -128, hi = 127;
   Rounding rounding = Rounding::half_up;
+  /// What holds product and sums. 32 is Deeploy's kernels. 64 is the form of waveq's own domain:
+  /// add is then up to kMaxWideAdd in magnitude, and nothing can overflow.
+  int product_bits = 32;
 };
 
+inline constexpr std::int64_t kMaxWideAdd = std::int64_t{1} << 61;
+
 /// clamp((acc*mul + add + half) >> shift, lo, hi), half = 2^(shift-1), or 0 for Rounding::floor and
-/// for shift 0. The product and both sums must fit int32, as the target computes them there.
-/// \throws Error{overflow}; Error{invalid_argument} for a shift outside 0..31 or lo > hi.
+/// for shift 0. The product and both sums must fit int32, as the target computes them there, or
+/// int64 where product_bits says so.
+/// \throws Error{overflow}; Error{invalid_argument} for a shift outside 0..31, lo > hi, an add
+///   beyond its type and other product_bits.
 /// Source: Generic/src/RequantShift_s8.c.
 std::int32_t requant(std::int32_t acc, const Requant& rq);
 
-/// The same with product and sums reduced modulo 2^32.
+/// The same with product and sums reduced modulo 2^32 where product_bits is 32.
 std::int32_t requant_wrapped(std::int32_t acc, const Requant& rq);
 
 /// An interval of integers; empty when lo > hi.

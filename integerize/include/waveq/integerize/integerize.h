@@ -21,9 +21,6 @@ struct TargetAbilities {
   std::set<std::string, std::less<>> operators;  ///< of the integer dialect
   /// Operators that read 16-bit operands. RequantShift: it writes 16-bit tensors.
   std::set<std::string, std::less<>> int16;
-  /// Tables only for functions that the dialect has no operator for, so that the integers are those
-  /// of its targets.
-  bool keeps_dialect = false;
   bool general_conv = false;  ///< Conv takes any group and dilation
   /// The requant behind iGELU may have an add (TargetForm's legalizations see to it where the
   /// consumer merges the two): its output takes a zero point where linear nodes alone read it. So
@@ -32,8 +29,12 @@ struct TargetAbilities {
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
-  bool broadcast = false;  ///< Add, Sub, Mul repeat an operand along axes of length 1
+  bool wide_requants = false;  ///< RequantShift has the form with products of 64 bits
+  bool broadcast = false;      ///< Add, Sub, Mul repeat an operand along axes of length 1
   TargetForm form;
+  /// A target that spells the integers of others anew takes those of the first one here that runs
+  /// the network, or of the last; nothing above counts then.
+  std::vector<TargetAbilities> integers_of;
 };
 
 /// Choices that shape the integer network.
@@ -58,7 +59,7 @@ struct IntegerizeOptions {
   bool fitted_gelu = true;     ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";
   std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
-  RequantLimits requant;
+  RequantLimits requant;          ///< max_add_per_mul and wide_products are the target's
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.
   std::map<std::string, TensorGrid> grids;

@@ -14,6 +14,9 @@ namespace waveq {
 /// defaults are the form in which Deeploy's Generic, PULP and CortexM kernels agree, with
 /// parameters that float32 carries exactly.
 struct RequantLimits {
+  /// A multiplier below this is rounded by more than 1/2^8.
+  static constexpr std::int64_t kFineMul = 128;
+
   int min_shift = 1;      ///< >= 1: PULP kernels shift by shift-1
   int max_shift = 24;     ///< <= 31
   int product_bits = 32;  ///< x*mul, x*mul+add, x*mul+add+half lie in (-2^(bits-1), 2^(bits-1))
@@ -25,14 +28,22 @@ struct RequantLimits {
   /// choose_scalar_requant only: the output scale follows the requant, so a ratio of 1 or more may
   /// be lowered to the largest legal one (the output is then as fine as the accumulator).
   bool free_scale = false;
+  /// The target has the form of 64-bit products, too (Requant::product_bits): used where the one of
+  /// `product_bits` has no legal parameters or only multipliers below kFineMul.
+  bool wide_products = false;
+
+  /// The limits of the 64-bit form: shifts up to 31, |x + q| < 2^31 for add = q*mul, so that a
+  /// kernel may add q in int32 before it multiplies.
+  RequantLimits widened() const;
 };
 
 /// Parameters of one RequantShift.
 struct RequantChoice {
   std::vector<std::int32_t> mul;  ///< per channel, never 0
-  std::vector<std::int32_t>
-      add;        ///< per channel, q*mul with an integer q; without the rounding half
-  int shift = 1;  ///< the same for all channels
+  std::vector<std::int64_t>
+      add;                ///< per channel, q*mul with an integer q; without the rounding half
+  int shift = 1;          ///< the same for all channels
+  int product_bits = 32;  ///< 64 where the form of 64-bit products was taken
   std::vector<double> effective_scale;  ///< mul * 2^-shift: the factor that is really applied
   std::int64_t min_mul()
       const;  ///< smallest |mul|: below 64 costs whole output steps at full scale
@@ -59,6 +70,7 @@ std::optional<RequantChoice> choose_requant(std::span<const double> ratio,
 struct ScalarRequant {
   std::int32_t mul = 1;
   int shift = 1;
+  int product_bits = 32;         ///< as in RequantChoice
   double effective_scale = 0.5;  ///< mul * 2^-shift
   /// Scale of the output that makes the requant exact up to rounding: s_acc * 2^shift / mul
   /// (effective-scale snapping). Carry this on instead of the scale that was asked for.
