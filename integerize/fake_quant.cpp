@@ -16,6 +16,10 @@ std::int64_t TensorGrid::n_levels(bool is_signed) const {
   return std::clamp<std::int64_t>(n, 2, 256);
 }
 
+bool TensorGrid::needs_zero_point() const {
+  return hi - lo <= 255 && (lo < -128 || hi > (lo < 0 ? 127 : 255));
+}
+
 namespace {
 
 std::string place(const Node& node) { return fmt::format("{} '{}'", node.op, node.name); }
@@ -160,11 +164,6 @@ class Taker {
     if (grid.hi - grid.lo > 255)
       out_.notes.push_back(
           fmt::format("'{}' has {} levels: 256 over the same range", name, grid.hi - grid.lo + 1));
-    else if (grid.lo < -128 || grid.hi > (grid.lo < 0 ? 127 : 255))
-      out_.notes.push_back(
-          fmt::format("'{}' is asymmetric ({} to {} steps of {:.4g}): the smallest symmetric grid "
-                      "that covers it",
-                      name, grid.lo, grid.hi, grid.scale));
     const auto [it, fresh] = out_.tensors.emplace(name, grid);
     if (fresh || it->second == grid) return;
     out_.notes.push_back(fmt::format("'{}' is rounded to two grids: the wider one", name));

@@ -238,6 +238,7 @@ Activation Lowering::activation(ValueId value, Width reader) {
     activations_[{value, true, 0.0, Width::bits8}] = a;
     return a;
   }
+  const auto own_zero = q.relu || width != Width::bits8 ? std::nullopt : own_codes(value);
   const bool affine = !q.relu && width == Width::bits8 && takes_zero_point(value);
   const QuantSpec own = spec(q.relu                               ? Signedness::unsigned_
                              : affine                             ? Signedness::affine
@@ -248,7 +249,8 @@ Activation Lowering::activation(ValueId value, Width reader) {
   if (q.relu) r.lo = std::max(r.lo, 0.0);
   if (q.upper > 0) r.hi = std::min(r.hi, q.upper);
   r.hi = std::max(r.hi, r.lo);
-  const Activation a = requantize(value, q, quantizer_(r, on_grid(value, r, own)), false);
+  const QuantParams codes = own_zero ? *own_zero : quantizer_(r, on_grid(value, r, own));
+  const Activation a = requantize(value, q, codes, false);
   activations_[{value, a.quant.is_signed, 0.0, width}] = a;
   carries(value, a);
   return a;
@@ -403,18 +405,6 @@ bool pads_windows(const Node& node) {
 
 }  // namespace
 
-/// True where the value may have a zero point: the requant behind its operator adds one on this
-/// target, and all that reads it are linear nodes that fold it into a constant term.
-bool Lowering::takes_zero_point(ValueId value) const {
-  const Quantity& q = quantities_.at(value);
-  const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
-  const Value& v = source_.value(value);
-  return producer.valid() && out_.node(producer).op == "iGELU" && options_.zero_points &&
-         options_.target.zero_point_behind_gelu && !source_.is_output(value) &&
-         std::ranges::all_of(
-             v.uses, [&](NodeId user) { return folds_zero_point(source_, source_.node(user)); });
-}
-
 /// True where something reads the value, directly, as a view or pooled, that has int8 kernels only:
 /// a product of two activations, a mean, padding.
 bool Lowering::wants_int8(ValueId value) const {
@@ -495,7 +485,7 @@ IntegerNetwork Lowering::run() {
     if (value.type.dtype != DType::f32)
       throw Error(ErrorCode::unsupported, fmt::format("input '{}'", value.name),
                   fmt::format("is {}, not a float tensor", to_string(value.type)));
-    const QuantParams quant = wanted(in);
+    const QuantParams quant = own_codes(in).value_or(wanted(in));
     const ValueId id = out_.add_input(value.name, {quant.storage(), value.type.shape});
     out_.set_quant(id, quant);
     define(in, Activation{id, quant});
@@ -524,7 +514,9 @@ Activation Lowering::separate_output(ValueId value, const Activation& a) {
     return op == "Reshape" || op == "Flatten" || op == "Squeeze" || op == "Unsqueeze";
   }();
   if (!is_alias && carrier.quant == a.quant && !out_.is_output(a.id)) return a;
-  return requant_vector(a.id, {a.quant.scale}, {}, a.quant, true, name_for(value, "_out"));
+  std::vector<double> offset;
+  if (a.quant.zero_point != 0) offset = {-a.quant.scale * static_cast<double>(a.quant.zero_point)};
+  return requant_vector(a.id, {a.quant.scale}, offset, a.quant, true, name_for(value, "_out"));
 }
 
 void Lowering::refuse_constant_outputs() {

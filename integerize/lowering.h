@@ -162,6 +162,8 @@ class Lowering {
   bool wants_int8(ValueId value) const;
   bool asks_for_sign(ValueId value) const;
   bool takes_zero_point(ValueId value) const;
+  bool folded_everywhere(ValueId value) const;
+  std::optional<QuantParams> own_codes(ValueId value) const;
   Activation halved(ValueId value, const Activation& u, double scale);
   Activation separate_output(ValueId value, const Activation& a);
   void refuse_constant_outputs();
@@ -175,14 +177,14 @@ class Lowering {
   std::optional<QuantizedWeights> grid_weights(const DeferredLinear& linear) const;
   QuantizedWeights plain_weights(const DeferredLinear& linear) const;
   std::optional<RequantChoice> requant_for(const DeferredLinear& linear,
-                                           const QuantizedWeights& weights, double out_scale,
+                                           const QuantizedWeights& weights, const QuantParams& out,
                                            const RequantLimits& limits, std::string* why);
   struct FittedLinear {
     QuantizedWeights weights;
     RequantChoice requant;
   };
   std::optional<FittedLinear> fit_linear(const DeferredLinear& linear,
-                                         const QuantizedWeights& natural, double out_scale,
+                                         const QuantizedWeights& natural, const QuantParams& out,
                                          RequantLimits limits, std::string& why);
   Activation requant_linear(DeferredLinear& linear, const QuantParams& wanted,
                             const std::string& name);
@@ -195,9 +197,10 @@ class Lowering {
                             const std::vector<double>& offset, QuantParams wanted,
                             const std::string& name);
   std::optional<Activation> try_requant_vector(ValueId acc, const std::vector<double>& scale,
-                                               const std::vector<double>& offset,
+                                               std::vector<double> offset,
                                                const QuantParams& wanted, const std::string& name,
                                                std::string& why);
+  QuantParams without_zero_point(const QuantParams& q) const;
   std::optional<Activation> requant_centred(ValueId acc, const std::vector<double>& scale,
                                             const std::vector<double>& offset,
                                             const QuantParams& wanted, const std::string& name);
@@ -238,9 +241,10 @@ struct LoweringRule {
   void (*apply)(Lowering&, const Node&);  ///< \throws Refused
 };
 
-/// True for a linear node with constant weights that adds nothing to its first operand, no padding
-/// either: a zero point of that operand is a constant term of each output channel.
-bool folds_zero_point(const Graph& graph, const Node& node);
+/// True for a linear node with constant weights that adds nothing to its first operand: a zero
+/// point of that operand is a constant term of each output channel. Padding adds zeros; `padded`:
+/// it counts as folded all the same, as a Pad with the zero point.
+bool folds_zero_point(const Graph& graph, const Node& node, bool padded = false);
 
 /// Rule for an operator, nullptr where there is none. The table is in lowering/registry.cpp.
 const LoweringRule* find_lowering(std::string_view op);

@@ -14,14 +14,22 @@ Activation Lowering::requantize(ValueId value, const Quantity& q, QuantParams wa
   const bool bends = !q.linear && q.scale.size() == 1 && q.scale.front() > 0 &&
                      size_of(out_.value(q.id).type.dtype) > 1 &&
                      std::ranges::all_of(q.offset, [](double o) { return o == 0; });
-  if (!scale_is_fixed && !bends) wanted.scale = std::max(wanted.scale, least_scale(q));
+  if (const double least = scale_is_fixed || bends ? 0.0 : least_scale(q); wanted.scale < least) {
+    const double below = static_cast<double>(wanted.lo() - wanted.zero_point);  // stays covered
+    if (wanted.zero_point != 0)
+      wanted.zero_point =
+          wanted.lo() - static_cast<std::int64_t>(std::round(below * (wanted.scale / least)));
+    wanted.scale = least;
+  }
+  const std::int64_t most = wanted.n_levels;
   const auto levels_below = [&](const QuantParams& quant) {
     const double top = std::floor(q.upper / quant.scale + 0.5);
-    return top >= 255 ? std::int64_t{256}
-                      : std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
+    return top >= static_cast<double>(most - 1)
+               ? most
+               : std::max<std::int64_t>(static_cast<std::int64_t>(top) + 1, 2);
   };
   const bool is_cut = q.upper > 0 && !wanted.is_signed;
-  if (is_cut) wanted.n_levels = std::min(wanted.n_levels, levels_below(wanted));
+  if (is_cut) wanted.n_levels = levels_below(wanted);
   Activation a = requantize_unclipped(value, q, wanted, scale_is_fixed);
   if (!is_cut || a.quant.is_signed) return a;
   // The scale may have come out coarser than upper / 255: fewer levels then put the clip where it

@@ -71,6 +71,21 @@ std::vector<std::int32_t> integer_bias(const DeferredLinear& linear,
   return q;
 }
 
+/// What the requant behind adds to the accumulator, in its steps: the constant term where the node
+/// does not apply it itself, and the zero point of the result. One for each channel, one for all,
+/// or none.
+std::vector<double> added_steps(const DeferredLinear& linear, const QuantizedWeights& weights,
+                                const QuantParams& out) {
+  const std::vector<double> scale = accumulator_scale(linear, weights);
+  std::vector<double> steps;
+  if (linear.bias_in_requant) steps = offset_steps(linear, weights, scale);
+  if (out.zero_point == 0) return steps;
+  if (steps.empty()) steps.assign(scale.size(), 0.0);
+  for (std::size_t c = 0; c < steps.size(); ++c)
+    steps[c] += static_cast<double>(out.zero_point) * out.scale / scale_of(scale, c);
+  return steps;
+}
+
 /// What the accumulator can reach with these weights, bias included where the node applies it.
 std::vector<Interval> reachable(const DeferredLinear& linear, const QuantizedWeights& weights,
                                 const TensorType& x_type, const Bounds& x) {
@@ -194,21 +209,21 @@ double least_mul(double bias_steps_out, int shift, const RequantLimits& limits) 
 
 }  // namespace
 
-/// Parameters of the requant from an accumulator of these weights to `out_scale`, bias included.
+/// Parameters of the requant from an accumulator of these weights to the codes `out`, bias and zero
+/// point included.
 std::optional<RequantChoice> Lowering::requant_for(const DeferredLinear& linear,
                                                    const QuantizedWeights& weights,
-                                                   double out_scale, const RequantLimits& limits,
-                                                   std::string* why) {
+                                                   const QuantParams& out,
+                                                   const RequantLimits& limits, std::string* why) {
   const std::vector<double> scale = accumulator_scale(linear, weights);
-  const bool adds_bias = linear.bias_in_requant && linear.has_offset();
+  const std::vector<double> added = added_steps(linear, weights, out);
   std::vector<Interval> acc =
       reachable(linear, weights, out_.value(linear.x).type, bounds_.of(linear.x));
-  const std::size_t sets = weights.scale.size() > 1 || adds_bias ? linear.channels() : 1;
+  const std::size_t sets = std::max(scale.size(), added.size());
   if (sets == 1) acc = {hull(acc)};
-  std::vector<double> ratio, bias;
-  for (std::size_t c = 0; c < sets; ++c) ratio.push_back(scale_of(scale, c) / out_scale);
-  if (adds_bias) bias = offset_steps(linear, weights, scale);
-  return choose_requant(ratio, bias, acc, limits, why);
+  std::vector<double> ratio;
+  for (std::size_t c = 0; c < sets; ++c) ratio.push_back(scale_of(scale, c) / out.scale);
+  return choose_requant(ratio, added, acc, limits, why);
 }
 
 namespace {
@@ -233,7 +248,7 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
   std::string why;
   std::optional<FittedLinear> fit;
   if (const auto own = options_.exact_multipliers ? grid_weights(linear) : natural)
-    if (auto choice = requant_for(linear, *own, wanted.scale, options_.requant, &why))
+    if (auto choice = requant_for(linear, *own, wanted, options_.requant, &why))
       fit = {*own, std::move(*choice)};
   if (!fit) {
     // Weights that are all zero have any scale: a fine one, for the sake of the bias.
@@ -241,11 +256,13 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
       for (double& s : natural.scale) s = std::ldexp(1.0, -8) * wanted.scale / linear.x_scale;
     RequantLimits limits = options_.requant;
     limits.wide_products = false;
-    fit = fit_linear(linear, natural, wanted.scale, limits, why);
+    fit = fit_linear(linear, natural, wanted, limits, why);
     if (options_.requant.wide_products && (!fit || is_stretched(fit->weights, natural)))
-      if (auto wide = fit_linear(linear, natural, wanted.scale, limits.widened(), why))
+      if (auto wide = fit_linear(linear, natural, wanted, limits.widened(), why))
         fit = std::move(wide);
   }
+  if (!fit && wanted.zero_point != 0)
+    return requant_linear(linear, without_zero_point(wanted), name);
   if (!fit)
     throw Error(ErrorCode::overflow, fmt::format("{} '{}'", linear.op, linear.origin),
                 "no requant parameters are provably safe: " + why,
@@ -259,22 +276,20 @@ Activation Lowering::requant_linear(DeferredLinear& linear, const QuantParams& w
 /// requant_linear with products of one width: the largest shift that is safe.
 std::optional<Lowering::FittedLinear> Lowering::fit_linear(const DeferredLinear& linear,
                                                            const QuantizedWeights& natural,
-                                                           double out_scale, RequantLimits limits,
-                                                           std::string& why) {
+                                                           const QuantParams& out,
+                                                           RequantLimits limits, std::string& why) {
   const std::int64_t axis = options_.per_channel_weights ? linear.channel_axis : -1;
-  const std::size_t n = linear.channels();
-  const bool adds_bias = linear.bias_in_requant && linear.has_offset();
-  const double unit = linear.x_scale / out_scale;
+  const double unit = linear.x_scale / out.scale;
   // Of the requant's output steps; which channel scale they are rounded at matters little here.
   const std::vector<double> scale = accumulator_scale(linear, natural);
-  std::vector<double> offset = offset_steps(linear, natural, scale);
-  for (std::size_t k = 0; k < offset.size(); ++k) offset[k] *= scale_of(scale, k) / out_scale;
+  std::vector<double> offset = added_steps(linear, natural, out);
+  for (std::size_t k = 0; k < offset.size(); ++k) offset[k] *= scale_of(scale, k) / out.scale;
   const int least = limits.min_shift;
   for (int shift = limits.max_shift; shift >= least; --shift) {
     std::vector<double> weight_scale = natural.scale;
     for (std::size_t c = 0; c < weight_scale.size(); ++c) {
       double mul = std::ceil(natural.scale[c] * unit * std::ldexp(1.0, shift) - 1e-6);
-      for (std::size_t k = 0; adds_bias && k < n; ++k)
+      for (std::size_t k = 0; k < offset.size(); ++k)
         if (weight_scale.size() == 1 || k == c)
           mul = std::max(mul, least_mul(offset[k], shift, limits));
       weight_scale[c] = std::ldexp(std::max(1.0, mul), -shift) / unit;
@@ -282,7 +297,7 @@ std::optional<Lowering::FittedLinear> Lowering::fit_linear(const DeferredLinear&
     QuantizedWeights weights =
         quantize_weights(linear.weights, axis, linear.weight_levels, weight_scale, linear.origin);
     limits.min_shift = limits.max_shift = shift;
-    if (auto choice = requant_for(linear, weights, out_scale, limits, &why))
+    if (auto choice = requant_for(linear, weights, out, limits, &why))
       return FittedLinear{std::move(weights), std::move(*choice)};
   }
   return std::nullopt;

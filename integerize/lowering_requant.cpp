@@ -57,23 +57,23 @@ Activation Lowering::requant_affine(ValueId acc, const std::vector<double>& scal
                                  scale.front() * static_cast<double>(reach.hi)) +
                         (offset.empty() ? 0.0 : *std::ranges::min_element(offset));
   const auto below = static_cast<std::int64_t>(std::floor(0.49 - lowest / wanted.scale));
-  wanted.zero_point =
-      std::clamp<std::int64_t>(wanted.zero_point, 0, std::max<std::int64_t>(below, 0));
-  std::vector<double> shifted = offset.empty() ? std::vector<double>{0.0} : offset;
-  for (double& o : shifted) o += static_cast<double>(wanted.zero_point) * wanted.scale;
+  if (!wanted.is_signed)
+    wanted.zero_point =
+        std::clamp<std::int64_t>(wanted.zero_point, 0, std::max<std::int64_t>(below, 0));
   std::string why;
-  if (const auto a = try_requant_vector(acc, scale, shifted, wanted, name, why)) return *a;
-  const auto zero = static_cast<double>(wanted.zero_point), top = static_cast<double>(wanted.hi());
-  const Range r{-zero * wanted.scale, (top - zero) * wanted.scale};
-  return requant_vector(acc, scale, offset, quantizer_(r, spec(Signedness::signed_, Width::bits8)),
-                        false, name);
+  if (const auto a = try_requant_vector(acc, scale, offset, wanted, name, why)) return *a;
+  return requant_vector(acc, scale, offset, without_zero_point(wanted), false, name);
 }
 
 std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
                                                        const std::vector<double>& scale,
-                                                       const std::vector<double>& offset,
+                                                       std::vector<double> offset,
                                                        const QuantParams& wanted,
                                                        const std::string& name, std::string& why) {
+  if (wanted.zero_point != 0) {
+    if (offset.empty()) offset = {0.0};
+    for (double& o : offset) o += static_cast<double>(wanted.zero_point) * wanted.scale;
+  }
   std::vector<double> ratio, bias;
   std::vector<Interval> acc_bounds;
   const std::size_t sets = std::max(scale.size(), offset.size());

@@ -309,6 +309,25 @@ IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& tab
   return network;
 }
 
+namespace {
+
+/// Notes on the asymmetric grids of tensors that came out without a zero point.
+void note_widened_grids(FakeQuantization& fake, const IntegerNetwork& network, const Graph& graph) {
+  for (const auto& [name, grid] : fake.tensors) {
+    const auto keeps = [&tensor = name](const Correspondence& c) {
+      return c.float_value == tensor && c.zero_point != 0;
+    };
+    const bool kept = std::ranges::any_of(network.correspondences, keeps);
+    if (kept || !grid.needs_zero_point() || !graph.find_value(name)) continue;
+    fake.notes.push_back(
+        fmt::format("'{}' is asymmetric ({} to {} steps of {:.4g}): the smallest symmetric grid "
+                    "that covers it",
+                    name, grid.lo, grid.hi, grid.scale));
+  }
+}
+
+}  // namespace
+
 QuantizeResult quantize(const QuantizeJob& job) {
   check_recipe(job.recipe);
   QuantizeResult result;
@@ -319,7 +338,6 @@ QuantizeResult quantize(const QuantizeJob& job) {
   });
   Graph& graph = result.float_graph;
   const FakeQuantization& fake = result.fake_quantization;
-  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.path.string(), note);
 
   // What has no integer form is told before minutes are spent on calibration.
   if (const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));
@@ -353,6 +371,8 @@ QuantizeResult quantize(const QuantizeJob& job) {
       timed("calibrate", [&] { return calibrate_for(job, graph, *calibration_data, fake); });
   result.network =
       timed("lower", [&] { return lower_to_integers(graph, result.calibration, job, fake); });
+  note_widened_grids(result.fake_quantization, result.network, graph);
+  for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.path.string(), note);
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
   require_proof(result.proof);
   result.golden =

@@ -117,13 +117,13 @@ Tensor without_dilations(const Tensor& w, const std::vector<std::int64_t>& dilat
 
 }  // namespace
 
-bool folds_zero_point(const Graph& graph, const Node& node) {
+bool folds_zero_point(const Graph& graph, const Node& node, bool padded) {
   const auto is_constant = [&](std::size_t i) { return graph.is_constant(node.inputs.at(i)); };
   if (node.inputs.size() < 2 || is_constant(0) || !is_constant(1)) return false;
   if (node.op == "Conv") {
     const std::vector<std::int64_t> pads = node.attrs.get_ints("pads", {});
-    return !node.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME") &&
-           std::ranges::all_of(pads, [](std::int64_t p) { return p == 0; });
+    return padded || (!node.attrs.get_string("auto_pad", "NOTSET").starts_with("SAME") &&
+                      std::ranges::all_of(pads, [](std::int64_t p) { return p == 0; }));
   }
   if (node.op == "Gemm") return node.attrs.get_int("transA", 0) == 0;
   return node.op == "MatMul" && !is_matrix_batch(graph, node.inputs[1]);

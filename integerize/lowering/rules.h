@@ -74,7 +74,8 @@ std::vector<WindowAxis> window_axes(Lowering& to, const Node& node, const Shape&
 ValueId pad(Lowering& to, const Activation& x, const std::vector<std::int64_t>& pads,
             std::int64_t code, const std::string& name);
 /// x for a Conv with these pads: as it is, or, where the consumer's Conv does not take them (ends
-/// that differ in two dimensions, a single padded element), padded by itself, and `pads` become 0.
+/// that differ in two dimensions, a single padded element; a zero point, which is what it would
+/// have to pad with), padded by itself, and `pads` become 0.
 ValueId padded_for_conv(Lowering& to, const Activation& x, std::vector<std::int64_t>& pads,
                         const std::string& name);
 

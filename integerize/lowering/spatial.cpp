@@ -83,14 +83,15 @@ ValueId padded_for_conv(Lowering& to, const Activation& x, std::vector<std::int6
     equal_ends = equal_ends && pads[d] == pads[d + spatial];
     total += pads[d] + pads[d + spatial];
   }
-  if (equal_ends || (spatial == 1 && total > 1)) return x.id;
+  const bool fills_0 = x.quant.zero_point == 0;
+  if (total == 0 || (fills_0 && (equal_ends || (spatial == 1 && total > 1)))) return x.id;
   std::vector<std::int64_t> all(2 * (spatial + 2), 0);
   for (std::size_t d = 0; d < spatial; ++d) {
     all[d + 2] = pads[d];
     all[spatial + d + 4] = pads[d + spatial];
   }
   std::ranges::fill(pads, 0);
-  return pad(to, x, all, 0, name);
+  return pad(to, x, all, x.quant.zero_point, name);
 }
 
 }  // namespace waveq

@@ -207,6 +207,21 @@ def _model_data(model: ModelLike) -> _waveq.ModelData:
                 "give a path, the bytes of an ONNX file, or a waveq.Model")
 
 
+#: ONNX Runtime's CalibrationMethod in our terms.
+_METHODS = {"MinMax": "min_max", "Percentile": "percentile:99.999"}
+
+
+def _observer(method: Any) -> str:
+    """Our name of an observer, also from ONNX Runtime's CalibrationMethod."""
+    if isinstance(method, str):
+        return method
+    name = getattr(method, "name", None)
+    if name not in _METHODS:
+        raise Error("invalid_argument", "calibrate_method", f"is {method}",
+                    f"waveq has {', '.join(_METHODS)} of CalibrationMethod, and 'mse', which is usually the best")
+    return _METHODS[name]
+
+
 def _recipe(recipe: Union[None, Recipe, PathLike], choices: Mapping[str, Any]) -> Recipe:
     if recipe is None:
         recipe = Recipe()
@@ -216,7 +231,7 @@ def _recipe(recipe: Union[None, Recipe, PathLike], choices: Mapping[str, Any]) -
         recipe = Recipe.load(os.fspath(recipe))
     for name, value in choices.items():
         if value is not None:
-            setattr(recipe, name, value)
+            setattr(recipe, name, _observer(value) if name == "observer" else value)
     recipe.check()
     return recipe
 
@@ -240,7 +255,7 @@ def rewrite(model: ModelLike, *, passes: Sequence[str] = (),
 
 
 def calibrate(model: ModelLike, calibration_data: Data, *, recipe: Union[None, Recipe, PathLike] = None,
-              calibrate_method: Optional[str] = None, activation_levels: Optional[int] = None,
+              calibrate_method: Any = None, activation_levels: Optional[int] = None,
               input_shapes: Optional[Mapping[str, Sequence[int]]] = None, threads: Optional[int] = None,
               progress: Optional[Progress] = None) -> CalibrationTable:
     """Statistics and range of every float tensor. Memory does not depend on the number of samples."""
@@ -255,7 +270,7 @@ def quantize(model: ModelLike, calibration_data: Data, *, evaluation_data: Optio
              recipe: Union[None, Recipe, PathLike] = None, target: Optional[str] = None,
              per_channel: Optional[bool] = None, activation_levels: Optional[int] = None,
              weight_levels: Optional[int] = None, weight_levels_of: Optional[Mapping[str, int]] = None,
-             calibrate_method: Optional[str] = None, passes: Optional[Sequence[str]] = None, seed: Optional[int] = None,
+             calibrate_method: Any = None, passes: Optional[Sequence[str]] = None, seed: Optional[int] = None,
              input_shapes: Optional[Mapping[str, Sequence[int]]] = None, threads: Optional[int] = None,
              progress: Optional[Progress] = None) -> Result:
     """Float network and samples -> a proven integer network with golden vectors.
@@ -267,7 +282,7 @@ def quantize(model: ModelLike, calibration_data: Data, *, evaluation_data: Optio
     evaluation_data: likewise, with "labels" (integers) for top-1; default: the calibration data
     calibration_table: ranges from here instead of a calibration run
     recipe: a Recipe or its TOML file; the keywords after it override its choices (None: as the recipe says)
-    calibrate_method: "mse" (default), "min_max", "histogram", "percentile:99.9"
+    calibrate_method: "mse" (default), "min_max", "histogram", "percentile:99.9", or a CalibrationMethod of ONNX Runtime
     weight_levels: 256 for 8 bits, 16 for 4 bits; weight_levels_of: of single nodes, {"/head/*": 256}, as in a recipe
     threads: default: all cores; changes no bit of the result
     progress: called as progress(stage, done, total) with total 0 where unknown; what it raises ends the work
@@ -276,7 +291,8 @@ def quantize(model: ModelLike, calibration_data: Data, *, evaluation_data: Optio
     """
     resolved = _recipe(recipe, {"target": target, "per_channel_weights": per_channel,
                                 "activation_levels": activation_levels, "weight_levels": weight_levels,
-                                "weight_levels_of": weight_levels_of and dict(weight_levels_of), "observer": calibrate_method, "passes": passes and list(passes), "seed": seed,
+                                "weight_levels_of": weight_levels_of and dict(weight_levels_of),
+                                "observer": calibrate_method, "passes": passes and list(passes), "seed": seed,
                                 "input_shapes": input_shapes and dict(input_shapes)})
     evaluation = None if evaluation_data is None else sample_data(evaluation_data)
     if isinstance(calibration_table, (str, os.PathLike)):
@@ -299,16 +315,44 @@ def _levels(kind: Any) -> Optional[int]:
     return _LEVELS[name]
 
 
-def quantize_static(model_input: ModelLike, model_output: PathLike, calibration_data_reader: Data, *,
-                    per_channel: bool = True, activation_type: Any = "int8", weight_type: Any = "int8",
-                    calibrate_method: str = "mse", **options: Any) -> Result:
-    """`quantize` and `save` under the names of onnxruntime.quantization.quantize_static.
+#: ONNX Runtime's QuantFormat as targets.
+_FORMATS = {"QDQ": "qdq", "QOperator": "onnx"}
 
-    model_output is a folder. A CalibrationDataReader works as it is. options: further keywords of `quantize`.
+
+def quantize_static(model_input: ModelLike, model_output: PathLike, calibration_data_reader: Data,
+                    quant_format: Any = None, op_types_to_quantize: Optional[Sequence[str]] = None,
+                    per_channel: bool = True, reduce_range: bool = False, activation_type: Any = "int8",
+                    weight_type: Any = "int8", nodes_to_quantize: Optional[Sequence[str]] = None,
+                    nodes_to_exclude: Optional[Sequence[str]] = None, *, calibrate_method: Any = "mse",
+                    extra_options: Optional[Mapping[str, Any]] = None, **options: Any) -> Result:
+    """`quantize` and `save` under the names, and in the order, of onnxruntime.quantization.quantize_static.
+
+    model_output is a folder. A CalibrationDataReader works as it is, and so do QuantType, QuantFormat and CalibrationMethod.
+    quant_format: QDQ is the target "qdq", QOperator the target "onnx"; default: Deeploy's dialect
+    reduce_range: weights of 7 bits
+    options: further keywords of `quantize`
+
+    Raises waveq.Error for what would leave nodes in float or has another name here (the hint says which).
     """
+    for name, value in (("op_types_to_quantize", op_types_to_quantize), ("nodes_to_quantize", nodes_to_quantize),
+                        ("nodes_to_exclude", nodes_to_exclude)):
+        if value:
+            raise Error("invalid_argument", name, "leaves nodes in float, and waveq's networks have none",
+                        "give sensitive nodes more bits: weight_levels_of, or [precision] in a recipe")
+    if extra_options:
+        raise Error("invalid_argument", "extra_options", f"has {', '.join(extra_options)}",
+                    "ranges of single tensors: CalibrationTable.pin; everything else is in the recipe (waveq.Recipe)")
+    if quant_format is not None:
+        name = str(getattr(quant_format, "name", quant_format))
+        if name not in _FORMATS or options.get("target"):
+            raise Error("invalid_argument", "quant_format", f"is {quant_format}",
+                        f"give one of {', '.join(_FORMATS)}, or a target")
+        options["target"] = _FORMATS[name]
+    weight_levels = _levels(weight_type)
     _waveq.check_output_dir(os.fspath(model_output))
     result = quantize(model_input, calibration_data_reader, per_channel=per_channel,
-                      activation_levels=_levels(activation_type), weight_levels=_levels(weight_type),
+                      activation_levels=_levels(activation_type),
+                      weight_levels=weight_levels // 2 if weight_levels and reduce_range else weight_levels,
                       calibrate_method=calibrate_method, **options)
     result.save(model_output)
     return result

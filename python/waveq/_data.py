@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Optional, Union
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
 
@@ -11,8 +11,16 @@ from . import _waveq
 
 LABELS = "labels"
 
+
+
+class CalibrationDataReader(Protocol):
+    """What ONNX Runtime's class of this name offers; None ends the samples."""
+
+    def get_next(self) -> Optional[Mapping[str, Any]]: ...
+
+
 Batch = Union[Mapping[str, Any], Any]
-Data = Union[str, "os.PathLike[str]", Mapping[str, Any], Iterable[Batch]]
+Data = Union[str, "os.PathLike[str]", Mapping[str, Any], Iterable[Batch], CalibrationDataReader, _waveq.SampleData]
 
 
 class Wanted(NamedTuple):

@@ -106,6 +106,20 @@ def onnx_runtime_style(path):
     return w.save(path), codes
 
 
+def asymmetric_style(path):
+    """uint8 activations whose zero points are not in the middle."""
+    w = Writer(6)
+    w.top = 127
+
+    def weights(q, _):
+        return w.add("DequantizeLinear", w.const(q, np.int8), w.const(weight_scales(q)[0]), w.const(0, np.int8))
+
+    zeros = (100, 0, 30)
+    codes = network(w, lambda x, k, out: qdq_pair(w, x, ACTIVATION_SCALES[k], zeros[k], np.uint8, out), weights,
+                    plain_bias(w))
+    return w.save(path), codes
+
+
 def tensorflow_style(path):
     """Float weights rounded in the graph, one scale for all; int8 activations whose zero point is -128 behind a ReLU."""
     w = Writer(2)
@@ -317,18 +331,28 @@ class QuantizedModels(support.Case):
         quant(w, "x", 0.1, 8.0, 1, 0, "y", rounding="FLOOR")
         self.assertIn("rounds by FLOOR", self.quantize(w.save(self.dir / "floor.onnx"), code=1).err)
 
-    def test_an_asymmetric_grid_is_covered_and_told(self):
+    def test_asymmetric_grids_of_onnx_runtime(self):
+        model, codes = asymmetric_style(self.dir / "asymmetric.onnx")
+        self.check(model, codes, ACTIVATION_SCALES[0], 38)
+        grids = json.loads((self.out / "quantization.json").read_text())
+        # uint8 with zero point 100 as int8 with 100 - 128; the codes of the output are uint8's own.
+        self.assertEqual((grids["inputs"][0]["zero_point"], grids["inputs"][0]["dtype"]), (-28, "i8"))
+        self.assertEqual((grids["outputs"][0]["zero_point"], grids["outputs"][0]["dtype"]), (30, "u8"))
+        self.assertAlmostEqual(grids["outputs"][0]["scale"], np.float32(ACTIVATION_SCALES[2]), delta=1e-9)
+        pad, = (n for n in onnx.load(str(self.out / "network.onnx")).graph.node if n.op_type == "Pad")
+        self.assertEqual({a.name: helper.get_attribute_value(a) for a in pad.attribute}["value"], -28)
+
+    def test_an_asymmetric_grid_that_a_sum_reads_is_covered_and_told(self):
         w = Writer()
         w.top = 127
-
-        def weights(q, _):
-            return w.add("DequantizeLinear", w.const(q, np.int8), w.const(weight_scales(q)[0]), w.const(0, np.int8))
-
-        network(w, lambda x, k, out: qdq_pair(w, x, ACTIVATION_SCALES[k], 100, np.uint8, out), weights, plain_bias(w))
-        result = self.quantize(w.save(self.dir / "asymmetric.onnx"))
+        x = qdq_pair(w, "x", 0.02, 100, np.uint8)
+        x = w.add("Add", x, x)
+        w.add("Conv", x, w.const(w.codes(127, 3, 4, 1) * 0.01), output="y")
+        result = self.quantize(w.save(self.dir / "sum.onnx"))
         self.assertIn("'x' is asymmetric (-100 to 155 steps of 0.02)", result.err)
         grid = json.loads((self.out / "quantization.json").read_text())["inputs"][0]
         self.assertAlmostEqual(grid["scale"], 155 * 0.02 / 127, delta=1e-8)
+        self.assertEqual(grid["zero_point"], 0)
 
     def test_what_qonnx_has_and_integers_have_not_is_refused(self):
         for op, hint in (("BipolarQuant", "2 bits"), ("Trunc", "requantize")):

@@ -72,8 +72,8 @@ inline std::vector<std::vector<Tensor>> samples_for(const Graph& graph, std::siz
 }
 
 /// Smallest and largest value of every tensor over the samples.
-inline std::map<std::string, Range> measure_ranges(const Graph& graph,
-                                                   const std::vector<std::vector<Tensor>>& samples) {
+inline std::map<std::string, Range> measure_ranges(
+    const Graph& graph, const std::vector<std::vector<Tensor>>& samples) {
   std::map<std::string, Range> ranges;
   Executor executor(graph);
   for (const auto& sample : samples)
@@ -138,7 +138,8 @@ inline void check_structure(const Graph& g) {
 
 /// Lowers with the ranges of `samples`, checks the structure, and compares both networks on them.
 /// Float inputs are first rounded to the input's grid, so that its rounding does not count.
-inline Lowered lower_and_compare(const Graph& graph, const std::vector<std::vector<Tensor>>& samples,
+inline Lowered lower_and_compare(const Graph& graph,
+                                 const std::vector<std::vector<Tensor>>& samples,
                                  const IntegerizeOptions& options = {}) {
   Lowered result;
   result.network = integerize(graph, lookup(measure_ranges(graph, samples)), options);
@@ -156,16 +157,18 @@ inline Lowered lower_and_compare(const Graph& graph, const std::vector<std::vect
       Tensor back(DType::f32, sample[i].shape());
       const auto code = to_double(codes.back());
       for (std::size_t k = 0; k < code.size(); ++k)
-        back.as<float>()[k] = static_cast<float>(code[k] * p.scale);
+        back.as<float>()[k] =
+            static_cast<float>((code[k] - static_cast<double>(p.zero_point)) * p.scale);
       rounded.push_back(std::move(back));
     }
     const auto want = real.run(rounded), got = integer.run(codes);
     for (std::size_t o = 0; o < want.size(); ++o) {
       REQUIRE(want[o].shape() == got[o].shape());
       const auto x = to_double(want[o]), y = to_double(got[o]);
+      const auto zero = static_cast<double>(result.out(o).zero_point);
       for (std::size_t k = 0; k < x.size(); ++k)
         result.worst_steps =
-            std::max(result.worst_steps, std::abs(x[k] / result.out(o).scale - y[k]));
+            std::max(result.worst_steps, std::abs(x[k] / result.out(o).scale + zero - y[k]));
     }
   }
   return result;

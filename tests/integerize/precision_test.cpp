@@ -237,6 +237,22 @@ TEST_CASE("precision: 16 bits behind accumulators of many need products of 64") 
   CHECK(narrow.nodes("RequantShift").front()->attrs.get_int("product_bits", 32) == 32);
 }
 
+TEST_CASE("precision: clips from above cut as many of 65536 levels as of 256") {
+  for (const std::int64_t bits : {8, 16})
+    for (const double top : {0.4, 6.0, 600.0}) {
+      FloatNet net;
+      const ValueId y = net.op("Conv", {net.input("x", {1, 2, 8}), net.random({3, 2, 1}, -1, 1, 4)});
+      net.output(net.op("Conv", {net.op("Clip", {y}, attributes({{"min", 0.0}, {"max", top}})), net.random({2, 3, 1}, -1, 1, 1)}));
+      IntegerizeOptions options = wide({{"*", 16}, {"x", bits}});
+      options.target.wide_requants = true;
+      const Lowered q = lower_and_compare(net, -1, 1, options);
+      CHECK(q.worst_steps * q.out().scale < 0.02);
+      const QuantParams clipped = *q.graph().value(q.nodes("Conv")[1]->inputs[0]).quant;
+      CHECK(clipped.n_levels > 256);
+      CHECK(clipped.scale * static_cast<double>(clipped.hi()) <= top * 1.001);
+    }
+}
+
 TEST_CASE("precision: a target without 16-bit tensors refuses every such node by name") {
   IntegerizeOptions options;
   options.precision = {{"op:Transpose", 16}};

@@ -128,5 +128,84 @@ TEST_CASE("zero point: none where something else reads the tensor, or padding do
   }
 }
 
+/// As of a quantized model that gives each of these tensors codes 0..255 with zero point 100.
+IntegerizeOptions with_asymmetric(const FloatNet& n, const std::vector<ValueId>& values) {
+  IntegerizeOptions options = with_zero_points();
+  for (ValueId id : values) options.grids[n.graph.value(id).name] = {0.01, -100, 155};
+  return options;
+}
+
+/// Steps of -lo / (hi - lo) * 255 rounded, less 128 where that is closer to 0.
+std::int64_t zero_point_of(double lo, double hi) {
+  const auto z = static_cast<std::int64_t>(std::floor(-lo / ((hi - lo) / 255) + 0.5));
+  return z > 64 ? z - 128 : z;
+}
+
+TEST_CASE("zero point: a model's asymmetric grids are kept, padding has the zero point") {
+  FloatNet n;
+  const ValueId x = n.input("x", {1, 4, 32});
+  const ValueId h = n.op("Conv", {x, n.random({6, 4, 3}, -0.4, 1.5, 7), n.random({6}, -1, 1, 8)},
+                         attributes({{"pads", Ints{1, 1}}}));
+  const ValueId y = n.op("Conv", {h, n.random({3, 6, 1}, -0.4, 1, 9)});
+  n.output(y);
+  const auto samples = samples_for(n.graph, 20, -0.8, 1.75);
+  auto ranges = measure_ranges(n.graph, samples);
+  const Lowered plain = lower_and_compare(n.graph, samples, with_zero_points());
+  const Lowered r = lower_and_compare(n.graph, samples, with_asymmetric(n, {x, h, y}));
+
+  const QuantParams in = r.graph().value(r.graph().inputs().front()).quant.value();
+  const Range x_range = ranges.at("x");
+  CHECK(in.is_signed);
+  CHECK(in.zero_point == zero_point_of(x_range.lo, x_range.hi));
+  CHECK(in.zero_point < 0);
+  CHECK(in.scale == doctest::Approx((x_range.hi - x_range.lo) / 255));
+  const Node& pad = *r.nodes("Pad").front();
+  CHECK(pad.attrs.get_float("value", 0) == static_cast<double>(in.zero_point));
+  CHECK(pad.attrs.require_ints("pads") == Ints{0, 0, 1, 0, 0, 1});
+  CHECK(r.nodes("Conv").front()->attrs.require_ints("pads") == Ints{0, 0});
+  const Range y_range = ranges.at(n.graph.value(y).name);
+  CHECK(r.out().scale == doctest::Approx((y_range.hi - y_range.lo) / 255));
+  CHECK(r.out().zero_point == zero_point_of(y_range.lo, y_range.hi));
+
+  CHECK(plain.count("Pad") == 0);
+  CHECK(plain.out().zero_point == 0);
+  CHECK(r.worst_steps * r.out().scale < 0.8 * plain.worst_steps * plain.out().scale);
+}
+
+TEST_CASE("zero point: a model's asymmetric grid is kept on the way to a Gemm and to an output") {
+  FloatNet n;
+  const ValueId x = n.input("x", {1, 2, 4});
+  const ValueId rows = n.op("Flatten", {x}, attributes({{"axis", std::int64_t{1}}}));
+  const ValueId y = n.op("Gemm", {rows, n.random({8, 6}, -1, 1, 3), n.random({6}, -1, 2, 4)});
+  n.output(n.op("Reshape", {y, n.ints({1, 3, 2})}));
+  const Lowered r = lower_and_compare(n, -0.5, 2.0, with_asymmetric(n, {x, y}));
+  CHECK(r.graph().value(r.graph().inputs().front()).quant->zero_point != 0);
+  CHECK(r.out().zero_point != 0);
+  CHECK(r.worst_steps < 1.5);
+}
+
+TEST_CASE("zero point: none on a model's asymmetric grid that a sum, a mean or no target folds") {
+  FloatNet sum, mean, conv;
+  const ValueId a = sum.input("x", {1, 4, 8});
+  sum.output(sum.op("Add", {a, sum.op("Conv", {a, sum.random({4, 4, 1}, -1, 1, 5)})}));
+  const ValueId b = mean.input("x", {1, 4, 8});
+  mean.output(
+      mean.op("ReduceMean", {b}, attributes({{"axes", Ints{2}}, {"keepdims", std::int64_t{1}}})));
+  const ValueId c = conv.input("x", {1, 4, 8});
+  conv.output(conv.op("Conv", {c, conv.random({4, 4, 1}, -1, 1, 5)}));
+  const auto check = [](const FloatNet& n, const IntegerizeOptions& options) {
+    const Lowered r = lower_and_compare(n, -0.5, 2.0, options);
+    const QuantParams in = r.graph().value(r.graph().inputs().front()).quant.value();
+    CHECK(in.is_signed);
+    CHECK(in.zero_point == 0);
+    CHECK(r.worst_steps < 2);
+  };
+  check(sum, with_asymmetric(sum, {a}));
+  check(mean, with_asymmetric(mean, {b}));
+  IntegerizeOptions without = with_asymmetric(conv, {c});
+  without.target.zero_point_behind_gelu = false;
+  check(conv, without);
+}
+
 }  // namespace
 }  // namespace waveq

@@ -76,6 +76,13 @@ class Arithmetic(unittest.TestCase):
         want = sum(u * e for u, e in zip(upstream.tolist(), by_hand)) / (4 * 127) ** 0.5
         self.assertAlmostEqual(step.grad.item(), want, places=9)
 
+    def test_the_step_gradient_counts_clipped_codes_from_the_zero_point(self):
+        acc = torch.tensor([5.7, 300.0, -300.0], dtype=torch.float64)
+        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        code = Q.requant(acc, torch.tensor(1.0), torch.tensor(0.0), 0, 0, 255, True, step, 20)
+        code.sum().backward()
+        self.assertAlmostEqual(step.grad.item(), ((5 - 5.7) + (255 - 20) + (0 - 20)) / (3 * 255) ** 0.5, places=9)
+
     def test_tables_are_looked_up_with_the_slope_of_their_neighbours(self):
         entries = torch.tensor([[0.0, 1, 4, 9], [9, 4, 1, 0]], dtype=torch.float64)
         x = torch.tensor([[[-2.0, -1, 1], [0, -2, 1]]], dtype=torch.float64, requires_grad=True)
@@ -203,6 +210,29 @@ class Twin(support.Case):
             if step % 20 == 19:
                 q.refresh()
         self.assertLess(loss().item(), 0.8 * start)
+
+    def test_weights_that_read_a_zero_point_move_and_learn_as_in_the_float_network(self):
+        torch.manual_seed(6)
+        module = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.GELU(), torch.nn.Linear(16, 3))
+        x = 4 * torch.randn(64, 8)
+        q = waveq.torch.prepare(module, {"input": x}, example_inputs=x[:1])
+        reads = [q.result.network.tensor(n.inputs[0]) for n in q.result.network.nodes if n.op == "Gemm"]
+        self.assertGreater(reads[-1].zero_point, 0)
+        weight = module[2].weight
+
+        # The slope by a weight is what it is multiplied with, scale * (code - zero point); some outputs are clipped.
+        q(x).sum().backward()
+        learned, weight.grad = weight.grad.clone(), None
+        module(x).sum().backward()
+        np.testing.assert_allclose(learned.numpy(), weight.grad.numpy(), atol=0.05 * float(weight.grad.abs().max()))
+
+        # Codes whose sum is another give what the network lowered with them gives.
+        with torch.no_grad():
+            largest = weight.abs().amax(1, keepdim=True)
+            weight += torch.where(weight.abs() < 0.5 * largest, 0.4 * largest, 0 * largest)
+            moved = q(x)
+            q.refresh()
+            np.testing.assert_allclose(moved.numpy(), q(x).numpy(), atol=1.01 * q.graph.outputs[0].scale)
 
     def test_learned_ranges_are_pinned_and_change_the_scales(self):
         torch.manual_seed(3)

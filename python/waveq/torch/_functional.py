@@ -63,17 +63,18 @@ def quantize_input(real: Tensor, scale: float, zero_point: int, lo: int, hi: int
 class _Clip(Function):
     """clamp(floor(v), lo, hi) of v = x + 1/2 or x, with the gradient of a learned step size as in LSQ.
 
-    Let the tensor mean s*q. For the logarithm of s: d(s*q)/dlog s = s*(q - x) where nothing was clipped and s*q where
-    it was (Esser et al., "Learned Step Size Quantization", ICLR 2020, eq. 3), scaled by 1/sqrt(elements * hi) (ibid.,
-    section 2.2). A new step takes effect when the network is lowered again, so `log_step` does not enter the forward.
+    Let the tensor mean s*(q - z), z its zero point. For the logarithm of s: d(s*(q - z))/dlog s = s*(q - x) where
+    nothing was clipped and s*(q - z) where it was (Esser et al., "Learned Step Size Quantization", ICLR 2020, eq. 3),
+    scaled by 1/sqrt(elements * hi) (ibid., section 2.2). A new step takes effect when the network is lowered again, so
+    `log_step` does not enter the forward.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, log_step: Tensor, half: float, lo: float, hi: float) -> Tensor:
+    def forward(ctx, x: Tensor, log_step: Tensor, half: float, lo: float, hi: float, zero: float) -> Tensor:
         code = torch.floor(x + half)
         clipped = torch.clamp(code, lo, hi)
         ctx.save_for_backward(x, clipped, code == clipped)
-        ctx.hi = hi
+        ctx.hi, ctx.zero = hi, zero
         return clipped
 
     @staticmethod
@@ -81,18 +82,20 @@ class _Clip(Function):
         x, code, inside = ctx.saved_tensors
         step = None
         if ctx.needs_input_grad[1]:
-            error = torch.where(inside, code - x, code)
+            error = torch.where(inside, code - x, code - ctx.zero)
             step = (gradient * error).sum() / (x.numel() * max(ctx.hi, 1.0)) ** 0.5
-        return gradient * inside, step, None, None, None
+        return gradient * inside, step, None, None, None, None
 
 
 def requant(acc: Tensor, mul: Tensor, add: Tensor, shift: int, lo: int, hi: int, half_up: bool = True,
-            log_step: Tensor = None) -> Tensor:
-    """clamp((acc*mul + add + half) >> shift, lo, hi), half = 2^(shift-1) or 0; exact."""
+            log_step: Tensor = None, zero_point: int = 0) -> Tensor:
+    """clamp((acc*mul + add + half) >> shift, lo, hi), half = 2^(shift-1) or 0; exact. zero_point: of the result,
+    where its step is learned."""
     scaled = (acc * mul + add) * 2.0 ** -shift
     if log_step is None:
         log_step = scaled.new_zeros(())
-    return _Clip.apply(scaled, log_step, 0.5 if half_up and shift > 0 else 0.0, float(lo), float(hi))
+    return _Clip.apply(scaled, log_step, 0.5 if half_up and shift > 0 else 0.0, float(lo), float(hi),
+                       float(zero_point))
 
 
 class _IntegerDiv(Function):

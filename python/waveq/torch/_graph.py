@@ -35,10 +35,11 @@ class Weight(nn.Module):
 class Requant(nn.Module):
     """One RequantShift: fake quantization of an activation, with a learnable range."""
 
-    def __init__(self, node: Node, rank: int, constants: dict[str, np.ndarray],
+    def __init__(self, node: Node, rank: int, constants: dict[str, np.ndarray], zero_point: int,
                  log_step: Optional[nn.Parameter]) -> None:
         super().__init__()
         a = node.attributes
+        self.zero_point = zero_point
         self.shift = int(a["div"]).bit_length() - 1
         levels, signed = int(a.get("n_levels_out", a.get("n_levels"))), int(a["signed"])
         self.lo, self.hi = (-(levels // 2), levels // 2 - 1) if signed else (0, levels - 1)
@@ -53,7 +54,8 @@ class Requant(nn.Module):
             self.register_buffer(name, flat)
 
     def forward(self, acc: Tensor) -> Tensor:
-        return Q.requant(acc, self.mul, self.add, self.shift, self.lo, self.hi, self.half_up, self.log_step)
+        return Q.requant(acc, self.mul, self.add, self.shift, self.lo, self.hi, self.half_up, self.log_step,
+                         self.zero_point)
 
 
 class BiasShift(nn.Module):
@@ -67,6 +69,27 @@ class BiasShift(nn.Module):
 
     def forward(self) -> Tensor:
         return Q.floor((self._source[0]().double() - self.start) / self.scale + 0.5).reshape(self.shape)
+
+
+class ZeroPointShift(nn.Module):
+    """What the zero point of a linear node's input adds to each channel, z * sum(w), since the network was lowered,
+    which put it into a constant: training moves the codes w, and sum(w * (q - z)) is what they are worth."""
+
+    def __init__(self, op: str, zero_point: int, start: Tensor) -> None:
+        super().__init__()
+        self.op, self.zero_point = op, zero_point
+        self.register_buffer("start", self.sums(start))
+
+    def sums(self, codes: Tensor) -> Tensor:
+        """Of each output channel, in the shape that goes with the accumulator."""
+        if self.op == "MatMul":
+            return codes.sum(0)
+        sums = codes.sum(list(range(1, codes.dim())))
+        return sums.reshape([1, -1] + [1] * (codes.dim() - 2)) if self.op == "Conv" else sums
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """In accumulator steps."""
+        return self.zero_point * (self.sums(codes) - self.start)
 
 
 def _pads(x: Tensor, pads: list[int]) -> Tensor:
@@ -121,6 +144,7 @@ class IntegerGraph(nn.Module):
                         "train without these operators, or add them to waveq/torch/_graph.py")
         self.batched = all(self._keeps_batch(n) for n in self.nodes)
         self.weights, self.requants, self.biases = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.zero_points = nn.ModuleDict()
         self._slots = {name: str(i) for i, name in enumerate(self.shapes)}  # module names take no dots
         self._make_weights(result, sources or {})
         self._make_requants(result, steps or {})
@@ -157,6 +181,10 @@ class IntegerGraph(nn.Module):
             if transposed and not (value.ndim == 2 and np.array_equal(value.T, real)):
                 continue  # another layout (groups, dilations): the codes stay as they are
             self.weights[self._slots[code]] = Weight(origin, source, transposed, (origin["n_levels"] - 1) // 2)
+            zero = result.network.tensor(user.inputs[0]).zero_point
+            if zero:
+                start = torch.from_numpy(self._arrays[code].astype(np.float64))
+                self.zero_points[self._slots[user.outputs[0]]] = ZeroPointShift(user.op, zero, start)
             bias = sources.get(biases.get(origin["float"]) or "")
             channels = real.shape[0] if user.op in ("Conv", "Gemm") else real.shape[-1]
             if bias is None or bias().numel() != channels:
@@ -167,12 +195,14 @@ class IntegerGraph(nn.Module):
             self.biases[self._slots[user.outputs[0]]] = BiasShift(bias, scale, shape)
 
     def _make_requants(self, result: Result, steps: Mapping[str, nn.Parameter]) -> None:
+        network = result.network
         carried = {integer: real for real, integer, _ in reversed(result.correspondences)}
         for n in self.nodes:
             if n.op != "RequantShift":
                 continue
             step = steps.get(carried.get(n.outputs[0], ""))
-            self.requants[self._slots[n.outputs[0]]] = Requant(n, len(self.shapes[n.outputs[0]]), self._arrays, step)
+            self.requants[self._slots[n.outputs[0]]] = Requant(
+                n, len(self.shapes[n.outputs[0]]), self._arrays, network.tensor(n.outputs[0]).zero_point or 0, step)
 
     def _operand(self, name: str, values: dict[str, Tensor]) -> Optional[Tensor]:
         if not name:
@@ -189,6 +219,8 @@ class IntegerGraph(nn.Module):
             operands = [self._operand(i, values) for i in n.inputs]
             values[n.outputs[0]] = _OPERATORS[n.op](self, n, operands)
             slot = self._slots[n.outputs[0]]
+            if slot in self.zero_points:
+                values[n.outputs[0]] = values[n.outputs[0]] - self.zero_points[slot](operands[1])
             if slot in self.biases:
                 values[n.outputs[0]] = values[n.outputs[0]] + self.biases[slot]()
         return values if all_tensors else {t.name: values[t.name] for t in self.outputs}
@@ -261,4 +293,5 @@ _OPERATORS: dict[str, _Operator] = {
 def _pads_constant(x: Tensor, n: Node, pads: Optional[Tensor]) -> Tensor:
     amounts = [int(p) for p in (pads if pads is not None else n.attributes["pads"])]
     rank = len(amounts) // 2
-    return F.pad(x, [p for d in reversed(range(rank)) for p in (amounts[d], amounts[d + rank])])
+    return F.pad(x, [p for d in reversed(range(rank)) for p in (amounts[d], amounts[d + rank])],
+                 value=float(n.attributes.get("value", 0.0)))

@@ -21,6 +21,8 @@ struct TensorGrid {
   /// Levels of the smallest grid with zero point 0 and this scale that holds all of lo..hi, or,
   /// for an unsigned one, of 0..hi; 256 where that is more.
   std::int64_t n_levels(bool is_signed) const;
+  /// Has at most 256 levels, but not such that 8 bits hold them with zero point 0.
+  bool needs_zero_point() const;
   friend bool operator==(const TensorGrid&, const TensorGrid&) = default;
 };
 

@@ -23,7 +23,8 @@ struct TargetAbilities {
   std::set<std::string, std::less<>> int16;
   bool general_conv = false;  ///< Conv takes any group and dilation
   /// The requant behind iGELU may have an add (TargetForm's legalizations see to it where the
-  /// consumer merges the two): its output takes a zero point where linear nodes alone read it.
+  /// consumer merges the two): its output takes a zero point where linear nodes alone read it. So
+  /// does any tensor to which a quantized model gives one.
   bool zero_point_behind_gelu = false;
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
