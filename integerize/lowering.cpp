@@ -172,6 +172,8 @@ void Lowering::assign_precision() {
     wide = values_of_streams(source_, chains_);
   if (target_runs("ReduceMax") && takes_16({"RequantShift", "ReduceMax", "Sub"}))
     wide.merge(values_of_distances(source_));
+  // A tensor whose grid the model states keeps it.
+  std::erase_if(wide, [&](ValueId v) { return options_.grids.contains(source_.value(v).name); });
   wide_ = values_of_16_bits(source_, options_.precision, std::move(wide));
   weight_levels_of_ = weight_levels_by_rule(source_, options_.weight_levels_of);
   if (width("RequantShift") == Width::bits16) return;

@@ -193,6 +193,16 @@ TEST_CASE("precision: what no nonlinearity has bounded, as far as its readers ha
   CHECK(values_of_streams(net.graph, UnaryChains(net.graph)) == std::set<ValueId>{expanded, gated, scaled, moved, bottleneck});
 }
 
+TEST_CASE("precision: a tensor whose grid the model states keeps it") {
+  FloatNet net;
+  net.output(net.op("Conv", {net.input("x", {1, 4, 8}), net.random({3, 4, 1}, -1, 1, 1)}));
+  IntegerizeOptions options = wide({});
+  options.target.int16.insert("Sub");
+  CHECK(lower_and_compare(net, -1, 1, options).graph().value(ValueId{0}).type.dtype == DType::i16);
+  options.grids["x"] = {.scale = 1.0 / 128, .lo = -128, .hi = 127};
+  CHECK(lower_and_compare(net, -1, 1, options).graph().value(ValueId{0}).type.dtype == DType::i8);
+}
+
 TEST_CASE("precision: the terms of an exponent's argument") {
   FloatNet net;
   const ValueId k = net.op("Tanh", {net.input("k", {1, 3, 4})});
