@@ -37,9 +37,9 @@ TEST_CASE("onnx target: integer types, standard operators, the same tensors unde
   Executor(read).run(result.golden.inputs,
                      [&](ValueId v, const Tensor& t) { computed[read.value(v).name] = t; });
   CHECK(files.activations.size() == result.golden.activations.size());
-  for (const auto& [name, tensor] : files.activations) {
-    INFO(name);
-    CHECK(computed.at(name) == tensor);
+  for (const auto& activation : files.activations) {
+    INFO(activation.first);
+    CHECK(computed.at(activation.first) == activation.second);
   }
 }
 

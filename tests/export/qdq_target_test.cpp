@@ -47,8 +47,8 @@ TEST_CASE("qdq target: halves are rounded as the requant rounds them") {
                                         {3, 6, 16},
                                         {1023, 0, 2048},
                                         {1, 0, 1}}) {
-      INFO(rounding, " ", mul, " ", add, " ", div);
       const Pair p = requant_of_product(mul, add, div, rounding);
+      INFO(rounding, " ", dump(p.integer));
       const TargetProfile& target = find_target("qdq");
       CHECK(target.check(target, p.integer).empty());
       const fs::path path = scratch_dir() / "twin.onnx";

@@ -80,8 +80,9 @@ TEST_CASE("lowering: operands that repeat along axes of length 1, by a product w
   const std::vector<std::pair<Shape, Shape>> pairs = {
       {{1, 3, 4, 5}, {1, 3, 1, 1}}, {{1, 3, 4, 5}, {1, 1, 4, 5}}, {{1, 3, 4, 5}, {1, 3, 1, 5}},
       {{1, 3, 1}, {1, 1, 5}},       {{2, 1, 4}, {3, 1}},          {{1, 3, 4}, {1, 1, 1}}};
-  for (const auto& [left, right] : pairs)
+  for (const auto& pair : pairs)
     for (const char* op : {"Mul", "Add", "Sub"}) {
+      const Shape &left = pair.first, &right = pair.second;
       FloatNet net;
       net.output(net.op(op, {net.op("Relu", {net.input("a", left)}), net.input("b", right)}));
       INFO(op, " ", to_string(left), " ", to_string(right));

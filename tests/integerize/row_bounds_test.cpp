@@ -57,7 +57,7 @@ TEST_CASE("rows: the bound of a layer norm holds for every row, and is reached")
         row[i] = more ? row[i] + 1 : -reach;
       }
     }
-    INFO("rows of ", length);
+    INFO("rows of ", n);
     CHECK(net.range.lo <= seen.lo);
     CHECK(net.range.hi >= seen.hi);
     CHECK(net.range.lo >= 2 * seen.lo - 4);  // the relation between a deviation and the root counts

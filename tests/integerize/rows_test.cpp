@@ -234,7 +234,9 @@ TEST_CASE("lowering: a stabilized exponential keeps the maximum exact and all le
 TEST_CASE("lowering: softmax by a table of exponentials is exact to half a step") {
   IntegerizeOptions options = general_target();
   options.softmax = "lut";
-  for (const auto& [shape, reach] : {std::pair{Shape{1, 2, 5, 9}, 4.0}, {Shape{3, 40}, 12.0}, {Shape{2, 1}, 1.0}, {Shape{1, 300}, 0.01}}) {
+  for (const auto& rows : {std::pair{Shape{1, 2, 5, 9}, 4.0}, {Shape{3, 40}, 12.0}, {Shape{2, 1}, 1.0}, {Shape{1, 300}, 0.01}}) {
+    const Shape& shape = rows.first;
+    const double reach = rows.second;
     FloatNet net;
     net.output(net.op("Softmax", {net.input("x", shape)}, attributes({{"axis", std::int64_t{-1}}})));
     const Lowered q = lower_and_compare(net, -reach, reach, options);

@@ -76,15 +76,17 @@ TEST_CASE("selection: a Slice that runs backwards") {
 }
 
 TEST_CASE("lowering: a maximum is a MaxPool over rows where the target has nothing else") {
-  for (const auto& [axes, keep] :
+  for (const auto& reduction :
        {std::pair{Ints{2}, 1}, std::pair{Ints{1}, 0}, std::pair{Ints{1, 3}, 1}}) {
+    const Ints& axes = reduction.first;
+    const std::int64_t keep = reduction.second;
     IntegerizeOptions options;
     options.target.operators = {"MaxPool"};
     const Lowered y = moved(
         {1, 3, 4, 5},
         [&](FloatNet& n, ValueId x) {
           return n.op("ReduceMax", {x},
-                      attributes({{"axes", axes}, {"keepdims", std::int64_t{keep}}}));
+                      attributes({{"axes", axes}, {"keepdims", keep}}));
         },
         options);
     CHECK(y.count("MaxPool") == 1);

@@ -25,8 +25,9 @@ const std::initializer_list<std::pair<const char*, std::function<double(double)>
 };
 
 TEST_CASE("tables: every function of one tensor is exact to half a step") {
-  for (const auto& [op, f] : kFunctions) {
-    INFO(op);
+  for (const auto& function : kFunctions) {
+    const auto& [op, f] = function;
+    INFO(function.first);
     FloatNet net;
     net.output(net.op(op, {net.input("x", {1, 3, 40})}));
     const Lowered y = lower_and_compare(net, -6, 6, with_tables());
