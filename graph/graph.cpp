@@ -237,7 +237,7 @@ void Graph::compact() {
       if (v.valid()) keep[static_cast<std::size_t>(v.index)] = true;
   }
   std::vector<ValueId> value_map(values_.size());
-  std::vector<Value> new_values;
+  std::deque<Value> new_values;
   by_name_.clear();
   for (std::size_t i = 0; i < values_.size(); ++i) {
     if (!keep[i]) continue;

@@ -57,7 +57,7 @@ class Speller {
  private:
   Graph& graph_;
   NodeId id_;
-  Node node_;  // a copy: adding nodes moves them
+  const Node& node_;
 };
 
 // ---- QONNX's Quant.
@@ -318,12 +318,12 @@ void spell_qlinear(Graph& graph, NodeId id, const QLinearRow& row) {
 /// DequantizeLinear with one scale behind a node that moves integers (MaxPool: their order is that
 /// of the real numbers): it goes before that node, which then moves real numbers.
 bool dequantize_before_move(Graph& graph, NodeId id) {
-  const Node dequantize = graph.node(id);
+  const Node& dequantize = graph.node(id);
   const NodeId producer = graph.value(dequantize.inputs[0]).producer;
   if (!producer.valid() || !graph.is_constant(dequantize.inputs[1]) ||
       graph.constant(dequantize.inputs[1]).size() != 1)
     return false;
-  const Node move = graph.node(producer);
+  const Node& move = graph.node(producer);
   const OpDef* op = find_op(move.op);
   if (!op || !(op->moves_data || move.op == "MaxPool") || move.outputs.size() != 1) return false;
   Speller to(graph, id);

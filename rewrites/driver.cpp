@@ -277,7 +277,7 @@ void Driver::take_name(ValueId old, ValueId now) {
 
 bool Driver::replace(std::size_t index, NodeId id, const std::vector<ValueId>& values,
                      Patch& patch) {
-  const Node root = graph_.node(id);
+  const Node& root = graph_.node(id);
   const Rule& rule = rules_[index];
   queued_stage_.resize(graph_.node_count(), -1);
   position_.resize(graph_.node_count(), position_[static_cast<std::size_t>(id.index)]);

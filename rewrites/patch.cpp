@@ -24,8 +24,7 @@ ValueId Patch::emit(const std::string& op, const Node& model, std::vector<ValueI
 }
 
 ValueId Patch::node(std::string op, std::vector<ValueId> inputs, Attrs attrs) {
-  const Node model = graph_.node(root_);
-  return emit(op, model, std::move(inputs), std::move(attrs));
+  return emit(op, graph_.node(root_), std::move(inputs), std::move(attrs));
 }
 
 ValueId Patch::like(NodeId model, std::vector<ValueId> inputs) {
@@ -33,8 +32,7 @@ ValueId Patch::like(NodeId model, std::vector<ValueId> inputs) {
 }
 
 ValueId Patch::like(NodeId model, std::vector<ValueId> inputs, Attrs attrs) {
-  // A copy: emitting a node may move the arena that `model` lives in.
-  const Node original = graph_.node(model);
+  const Node& original = graph_.node(model);
   return emit(original.op, original, std::move(inputs), std::move(attrs));
 }
 

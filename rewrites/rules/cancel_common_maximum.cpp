@@ -21,7 +21,7 @@ Rule cancel_common_maximum() {
           .root = op("Sub", {shifted, most}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             const Graph& graph = m.graph();
-            const Node reduce = m.node(most);
+            const Node& reduce = m.node(most);
             if (!is_f32(graph, m[a]) || !is_f32(graph, m[s])) return NoMatch{};
             const Shape shape = m.shape(shifted), common = m.shape(s);
             if (m.shape(a) != shape || reduce.attrs.get_int("keepdims", 1) != 1) return NoMatch{};

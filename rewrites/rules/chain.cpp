@@ -8,7 +8,7 @@ namespace waveq::rules {
 
 Outcome fold_chain(const Match& m, Patch& patch, const std::function<double(double, double)>& f) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (!is_f32(graph, m.root_value()) || root.inputs.size() != 2) return NoMatch{};
   const auto constant_side = [&](const Node& node) -> int {
     for (int side : {1, 0})

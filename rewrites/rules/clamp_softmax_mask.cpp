@@ -45,7 +45,7 @@ Rule clamp_softmax_mask() {
           .root = op("Softmax", {logits}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             const Graph& graph = m.graph();
-            const Node inner = m.node(logits);
+            const Node& inner = m.node(logits);
             if (!is_f32(graph, m[logits])) return NoMatch{};
             const Shape shape = m.shape(logits);
             ValueId x;

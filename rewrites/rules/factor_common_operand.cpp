@@ -16,7 +16,7 @@ const Node* product(const Graph& graph, ValueId id) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const std::vector<ValueId> terms = m.root().inputs;
+  const std::vector<ValueId>& terms = m.root().inputs;
   if (terms.size() != 2 || !is_f32(graph, m.root_value())) return NoMatch{};
   const Shape& shape = shape_of(graph, m.root_value());
   for (std::size_t side : {0u, 1u}) {

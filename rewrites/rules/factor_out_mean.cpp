@@ -53,7 +53,7 @@ std::optional<Common> common_factor(const Graph& graph, ValueId a, ValueId b, co
 
 Outcome apply(const Match& match, Patch& patch) {
   const Graph& graph = match.graph();
-  const Node root = match.root();
+  const Node& root = match.root();
   if (root.inputs.size() != 2 || !is_f32(graph, match.root_value())) return NoMatch{};
   const Shape out = shape_of(graph, match.root_value());
   for (std::size_t side : {0u, 1u}) {

@@ -32,7 +32,7 @@ Outcome apply(const Match& m, Patch& patch) {
          (producer->op != "RMSNormalization" || root.op != "Mul")) ||
         producer->inputs.size() < 2)
       continue;
-    const Node norm = *producer;
+    const Node& norm = *producer;
     const ValueId out = root.inputs[1 - side];
     const NodeId norm_id = graph.value(out).producer;
     const bool has_bias = norm.inputs.size() > 2 && norm.inputs[2].valid();

@@ -53,10 +53,8 @@ Outcome apply(const Match& m, Patch& patch) {
     return declined("cannot be evaluated: {}", e.found());
   }
   std::vector<ValueId> values;
-  const std::vector<ValueId> outputs =
-      node.outputs;  // a copy: adding constants may not move it, but says so
-  for (std::size_t i = 0; i < outputs.size(); ++i)
-    values.push_back(outputs[i].valid() ? patch.constant(std::move(results[i])) : ValueId{});
+  for (std::size_t i = 0; i < node.outputs.size(); ++i)
+    values.push_back(node.outputs[i].valid() ? patch.constant(std::move(results[i])) : ValueId{});
   return values;
 }
 

@@ -22,10 +22,10 @@ std::string pool_obstacle(const Node& pool, const std::vector<std::int64_t>& own
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const Node* producer = producer_of(graph, root.inputs.at(0));
   if (!producer || producer->op != "Pad") return NoMatch{};
-  const Node pad = *producer;
+  const Node& pad = *producer;
   const IntsParam padded = ints_of(graph, pad, "pads", 1);
   if (padded.dynamic) return declined("the pads of Pad '{}' are not constant", pad.name);
   if (!padded.values || (pad.inputs.size() > 3 && pad.inputs[3].valid())) return NoMatch{};

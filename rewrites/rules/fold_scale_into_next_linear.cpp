@@ -28,7 +28,7 @@ std::function<std::int64_t(std::int64_t)> input_channel(const Node& node, const 
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (root.inputs.size() < 2) return NoMatch{};
   const Node* mul = producer_of(graph, root.inputs[0]);
   if (!mul || mul->op != "Mul" || mul->inputs.size() != 2) return NoMatch{};

@@ -19,7 +19,7 @@ ValueId inverted(const Graph& graph, const Node& node) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   for (std::size_t side : {1u, 0u}) {
     // The reciprocal may have been moved since: Mul(x, Move(1/d)) is Div(x, Move(d)).
     std::vector<NodeId> moves;

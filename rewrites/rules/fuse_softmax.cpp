@@ -24,7 +24,7 @@ Rule fuse_softmax() {
             const ValueId in = m.has(most) ? m[x] : m[y];
             if (!is_f32(graph, in)) return NoMatch{};
             const std::size_t rank = shape_of(graph, in).size();
-            const Node reduce = m.node(sum);
+            const Node& reduce = m.node(sum);
             const IntsParam over = ints_of(graph, reduce, "axes", 1);
             if (!over.values || reduce.attrs.get_int("keepdims", 1) != 1) return NoMatch{};
             const auto axes = sorted_axes(*over.values, rank, reduce.name);

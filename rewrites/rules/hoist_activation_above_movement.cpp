@@ -13,7 +13,7 @@ namespace {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (root.inputs.empty() || !is_f32(graph, m.root_value())) return NoMatch{};
   // Bounds that are inputs would have to move along; normalize_axes_input makes them attributes.
   for (std::size_t i = 1; i < root.inputs.size(); ++i)
@@ -21,7 +21,7 @@ Outcome apply(const Match& m, Patch& patch) {
   const Node* producer = producer_of(graph, root.inputs[0]);
   if (!producer || producer->outputs[0] != root.inputs[0] || !repeats_or_moves(graph, *producer))
     return NoMatch{};
-  const Node move = *producer;
+  const Node& move = *producer;
   const NodeId move_id = graph.value(root.inputs[0]).producer;
   if (!is_f32(graph, move.inputs[0]) || graph.is_constant(move.inputs[0])) return NoMatch{};
   std::vector<ValueId> inputs = root.inputs;

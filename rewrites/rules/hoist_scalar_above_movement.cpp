@@ -12,14 +12,14 @@ namespace {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (root.inputs.size() != 2 || !is_f32(graph, m.root_value())) return NoMatch{};
   for (std::size_t side : {0u, 1u}) {
     const ValueId moved = root.inputs[side];
     const auto number = scalar_of(graph, root.inputs[1 - side]);
     const Node* producer = producer_of(graph, moved);
     if (!number || !producer || !repeats_or_moves(graph, *producer)) continue;
-    const Node move = *producer;
+    const Node& move = *producer;
     const NodeId move_id = graph.value(moved).producer;
     if (graph.is_constant(move.inputs[0]) ||
         shape_of(graph, moved) != shape_of(graph, m.root_value()))

@@ -59,13 +59,13 @@ Outcome of_concat(const Graph& graph, const Node& concat, const Part& part) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const ValueId x = root.inputs[0];
   const Node* producer = producer_of(graph, x);
   if (!producer || !is_f32(graph, x) || producer->outputs[0] != x) return NoMatch{};
   const auto part = part_of(graph, root);
   if (!part) return NoMatch{};
-  const Node node = *producer;
+  const Node& node = *producer;
   const NodeId node_id = graph.value(x).producer;
   if (node.op == "Concat") return of_concat(graph, node, *part);
   const Shape shape = shape_of(graph, x);

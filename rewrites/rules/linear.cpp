@@ -123,8 +123,7 @@ Shape bias_shape(const Graph& graph, const Linear& linear) {
 std::optional<ValueId> fold_affine(Patch& patch, const Graph& graph, const Linear& linear,
                                    const std::vector<double>& gain,
                                    const std::vector<double>& shift) {
-  // A copy: adding nodes may move the arena.
-  const Node node = graph.node(linear.node);
+  const Node& node = graph.node(linear.node);
   const auto channels = static_cast<std::size_t>(linear.channels);
   std::vector<ValueId> inputs = node.inputs;
   if (!gain.empty()) {

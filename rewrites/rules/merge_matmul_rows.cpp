@@ -37,7 +37,7 @@ ValueId one_matrix(Patch& patch, ValueId x, std::int64_t rows, ValueId w, ValueI
 
 Outcome from_gemm(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const ValueId x = root.inputs[0];
   if (!is_f32(graph, x) || graph.is_constant(x) || !graph.is_constant(root.inputs[1]))
     return NoMatch{};
@@ -96,7 +96,7 @@ bool is_scaled_next(const Graph& graph, ValueId y) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (is_f32(graph, m.root_value()) && is_scaled_next(graph, m.root_value())) return NoMatch{};
   if (root.op == "Gemm") return from_gemm(m, patch);
   if (root.op == "MatMul") {
@@ -112,7 +112,7 @@ Outcome apply(const Match& m, Patch& patch) {
     const ValueId sum = root.inputs[side];
     const Node* producer = producer_of(graph, sum);
     if (!producer || !has_many(graph, *producer) || graph.use_count(sum) != 1) continue;
-    const Node product = *producer;
+    const Node& product = *producer;
     const auto bias = column_bias(graph, root, sum);
     if (!bias) continue;
     return from_matmul(

@@ -129,7 +129,7 @@ ValueId crop(Patch& patch, ValueId y, const std::vector<Axis>& axes, const Shape
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node node = m.root();
+  const Node& node = m.root();
   if (!is_f32(graph, node.inputs.at(0)) || !graph.is_constant(node.inputs.at(1))) return NoMatch{};
   const Tensor& w = graph.constant(node.inputs[1]);
   if (w.dtype() != DType::f32 || w.shape().size() < 3) return NoMatch{};

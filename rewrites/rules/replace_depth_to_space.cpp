@@ -9,7 +9,7 @@ namespace {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const ValueId x = root.inputs.at(0);
   if (!graph.value(x).type.known() || !graph.value(m.root_value()).type.known()) return NoMatch{};
   const Shape in = shape_of(graph, x), out = shape_of(graph, m.root_value());

@@ -22,7 +22,7 @@ std::optional<ValueId> sum_as_product(const Graph& graph, Patch& patch, ValueId 
   if (!reduction || (reduction->op != "ReduceSum" && reduction->op != "ReduceMean") ||
       !is_f32(graph, reduction->inputs[0]))
     return std::nullopt;
-  const Node sum = *reduction;
+  const Node& sum = *reduction;
   const Shape shape = shape_of(graph, sum.inputs[0]);
   const IntsParam axes = ints_of(graph, sum, "axes", 1);
   if (shape.size() < 2 || !axes.values || axes.values->size() != 1 ||
@@ -67,11 +67,11 @@ Outcome guard_as_offset(const Match& m, Patch& patch, const Node& guard) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (!is_f32(graph, m.root_value()) || graph.is_constant(root.inputs[0])) return NoMatch{};
   const Node* producer = producer_of(graph, root.inputs[1]);
   if (!producer) return NoMatch{};
-  const Node divisor = *producer;
+  const Node& divisor = *producer;
   if (divisor.op == "Clip" || divisor.op == "Max") return guard_as_offset(m, patch, divisor);
   if (divisor.op == "Add") {
     for (std::size_t side : {0u, 1u})

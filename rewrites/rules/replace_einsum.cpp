@@ -112,7 +112,7 @@ Operand product(Patch& patch, Operand a, Operand b, const std::string& to) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const auto terms = parse_einsum(root.attrs.get_string("equation", ""), root.inputs.size());
   if (!terms) return declined("its equation has an ellipsis or does not fit its operands");
   std::vector<Operand> operands;

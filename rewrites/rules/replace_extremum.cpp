@@ -16,7 +16,7 @@ ValueId with_number(Patch& patch, const std::string& op, ValueId x, double c) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (!is_f32(graph, m.root_value()) || root.inputs.size() < 2) return NoMatch{};
   if (root.inputs.size() > 2) {
     ValueId most = root.inputs[0];

@@ -22,7 +22,7 @@ ValueId scaled(Patch& patch, ValueId x, double factor) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const Shape out = shape_of(graph, m.root_value());
   const bool turned = root.attrs.get_int("transA", 0) != 0;
   if (!is_f32(graph, root.inputs.at(0)) || !is_f32(graph, root.inputs.at(1)) ||

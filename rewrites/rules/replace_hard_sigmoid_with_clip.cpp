@@ -16,7 +16,7 @@ Rule replace_hard_sigmoid_with_clip() {
           .root = op("HardSigmoid", {x}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             if (!is_f32(m.graph(), m[x])) return NoMatch{};
-            const Attrs attrs = m.root().attrs;  // a copy: adding nodes moves the root
+            const Attrs& attrs = m.root().attrs;
             const auto constant = [&](const char* name, double fallback) {
               return patch.constant(
                   Tensor::scalar(static_cast<float>(attrs.get_float(name, fallback))));

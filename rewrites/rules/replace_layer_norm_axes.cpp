@@ -17,7 +17,7 @@ Tensor as_row(const Tensor& parameter, const Shape& normalized) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   if (root.inputs.size() < 2 || !is_f32(graph, root.inputs[0])) return NoMatch{};
   const Shape shape = shape_of(graph, root.inputs[0]);
   const std::int64_t axis = normalize_axis(root.attrs.get_int("axis", -1), shape.size(), root.name);

@@ -33,7 +33,7 @@ Rule replace_reduced_product() {
           .root = op("ReduceSum", {product, optional(axes)}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             const Graph& graph = m.graph();
-            const Node root = m.root();
+            const Node& root = m.root();
             if (!is_f32(graph, m[product])) return NoMatch{};
             const Shape shape = m.shape(product), out = shape_of(graph, m.root_value());
             const std::size_t rank = shape.size();

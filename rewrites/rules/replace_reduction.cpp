@@ -9,7 +9,7 @@ namespace waveq::rules {
 namespace {
 
 Outcome apply(const Match& m, Patch& patch) {
-  const Node root = m.root();
+  const Node& root = m.root();
   // normalize_axes_input brings constant axes into the node first.
   if (root.inputs.size() != 1 || !is_f32(m.graph(), root.inputs[0])) return NoMatch{};
   const ValueId x = root.inputs[0];

@@ -17,7 +17,7 @@ Rule replace_rms_norm() {
           .root = op_in({"RMSNormalization", "SimplifiedLayerNormalization"}),
           .apply = [=](const Match& m, Patch& patch) -> Outcome {
             const Graph& graph = m.graph();
-            const Node root = m.root();
+            const Node& root = m.root();
             if (root.inputs.size() < 2 || !is_f32(graph, root.inputs[0])) return NoMatch{};
             const Shape shape = shape_of(graph, root.inputs[0]);
             const auto rank = static_cast<std::int64_t>(shape.size());

@@ -40,7 +40,7 @@ Rule replace_softmax_axis() {
           .stage = Stage::clean,
           .root = op_in({"Softmax", "LogSoftmax"}),
           .apply = [](const Match& m, Patch& patch) -> Outcome {
-            const Node node = m.root();
+            const Node& node = m.root();
             const Graph& graph = m.graph();
             if (!is_f32(graph, node.inputs[0]) || shape_of(graph, node.inputs[0]).empty())
               return NoMatch{};

@@ -14,7 +14,7 @@ Rule replace_split() {
           .root = op_in({"Split"}),
           .apply = [](const Match& m, Patch& patch) -> Outcome {
             const Graph& graph = m.graph();
-            const Node root = m.root();
+            const Node& root = m.root();
             if (root.inputs.size() != 1 || !is_f32(graph, root.inputs[0])) return NoMatch{};
             const Shape shape = shape_of(graph, root.inputs[0]);
             const std::int64_t axis =

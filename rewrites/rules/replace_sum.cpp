@@ -13,7 +13,7 @@ Rule replace_sum() {
           .stage = Stage::clean,
           .root = op_in({"Sum", "Mean"}),
           .apply = [](const Match& m, Patch& patch) -> Outcome {
-            const std::vector<ValueId> terms = m.root().inputs;
+            const std::vector<ValueId>& terms = m.root().inputs;
             if (terms.size() == 1) return patch.node("Identity", terms);
             ValueId sum = terms.front();
             for (std::size_t i = 1; i < terms.size(); ++i) sum = patch.node("Add", {sum, terms[i]});

@@ -16,7 +16,7 @@ Rule replace_with_reshape() {
           .root = op_in({"Reshape", "Flatten", "Squeeze", "Unsqueeze"}),
           .apply = [](const Match& m, Patch& patch) -> Outcome {
             const Graph& graph = m.graph();
-            const Node node = m.root();
+            const Node& node = m.root();
             if (node.inputs.empty() || !node.inputs[0].valid()) return NoMatch{};
             const TensorType type = graph.value(m.root_value()).type;
             if (!type.known() || !graph.value(node.inputs[0]).type.known()) return NoMatch{};

@@ -22,7 +22,7 @@ bool takes_gain(const Graph& graph, ValueId product) {
 
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
-  const Node root = m.root();
+  const Node& root = m.root();
   const ValueId a = root.inputs.at(0), b = root.inputs.at(1);
   if (!is_f32(graph, a) || !is_f32(graph, b)) return NoMatch{};
   const Shape left = shape_of(graph, a), right = shape_of(graph, b);

@@ -29,8 +29,8 @@ class Expansion {
   bool is_constant_input(std::size_t i) const { return out_.is_constant(input(i)); }
   /// Contents of a constant input. \throws Error{not_integer} where it is computed.
   const Tensor& constant_input(std::size_t i) const;
-  TensorType type(ValueId id) const { return out_.value(id).type; }
-  Shape shape(ValueId id) const { return type(id).shape; }  // a copy: emitting moves the values
+  const TensorType& type(ValueId id) const { return out_.value(id).type; }
+  const Shape& shape(ValueId id) const { return type(id).shape; }
   /// Storage of the node's result in the source network.
   DType result_dtype() const { return source_.value(node_.outputs.front()).type.dtype; }
   Shape result_shape() const { return source_.value(node_.outputs.front()).type.shape; }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <compare>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -97,6 +98,8 @@ class Graph {
   std::int64_t opset = 13;
 
   // Reading. An id that is invalid or another graph's is std::out_of_range at the latest.
+  // A reference stays valid while values and nodes are added and nodes removed, until compact() or
+  // an assignment to the graph; what it shows follows every change.
   const Value& value(ValueId id) const { return values_.at(static_cast<std::size_t>(id.index)); }
   const Node& node(NodeId id) const { return nodes_.at(static_cast<std::size_t>(id.index)); }
   const std::vector<ValueId>& inputs() const { return inputs_; }    ///< in the model's order
@@ -153,8 +156,8 @@ class Graph {
   Node& at(NodeId id) { return nodes_.at(static_cast<std::size_t>(id.index)); }
   std::string unique_value_name(std::string name);
 
-  std::vector<Value> values_;
-  std::vector<Node> nodes_;
+  std::deque<Value> values_;  // not vectors: adding must not move what references name
+  std::deque<Node> nodes_;
   std::vector<ValueId> inputs_, outputs_;
   std::map<std::string, ValueId, std::less<>> by_name_;
   std::map<std::string, int, std::less<>> name_counters_;
