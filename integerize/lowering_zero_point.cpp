@@ -12,7 +12,7 @@ bool Lowering::takes_zero_point(ValueId value) const {
   const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
   const Value& v = source_.value(value);
   return producer.valid() && out_.node(producer).op == "iGELU" && options_.zero_points &&
-         options_.target.zero_point_behind_gelu && !source_.is_output(value) &&
+         options_.target.zero_points && !source_.is_output(value) &&
          std::ranges::all_of(
              v.uses, [&](NodeId user) { return folds_zero_point(source_, source_.node(user)); });
 }
@@ -35,7 +35,7 @@ bool Lowering::folded_everywhere(ValueId value) const {
 std::optional<QuantParams> Lowering::own_codes(ValueId value) const {
   const auto it = options_.grids.find(source_.value(value).name);
   if (it == options_.grids.end() || !it->second.needs_zero_point() || wide_.contains(value) ||
-      !options_.zero_points || !options_.target.zero_point_behind_gelu || !folded_everywhere(value))
+      !options_.zero_points || !options_.target.zero_points || !folded_everywhere(value))
     return std::nullopt;
   QuantSpec own = spec(Signedness::affine, Width::bits8);
   own.n_levels = std::min(own.n_levels, it->second.hi - it->second.lo + 1);

@@ -56,11 +56,11 @@ TargetProfile deeploy_generic() {
       profile("deeploy-generic", "PACTOps dialect as Deeploy's Generic platform maps it", rows());
   p.source = "pulp-platform/Deeploy bf64cfa, Targets/Generic";
   p.arithmetic = generic_arithmetic();
-  p.lowering.zero_point_behind_gelu = true;
+  p.lowering.zero_points = true;
   p.lowering.form.legalizations = {
       distinct_concat_legalization(),
       {"part_added_requants", "RQ(f(x)) + add = RQ(Reshape(f(x))) + add, f = iGELU, IntegerDiv",
-       "f and its requant become one kernel, which applies the add wrongly "
+       "f and its requant become one kernel, which applies the add wrongly and stores signed codes "
        "(deeploy-dialect.md T5)",
        part_added_requants},
   };

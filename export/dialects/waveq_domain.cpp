@@ -84,7 +84,7 @@ TargetProfile waveq_domain() {
                       "Transpose", "Unsqueeze", "iGRU",    "iLSTM"};
   p.lowering.general_conv = true;
   p.lowering.requant_per_channel = true;
-  p.lowering.zero_point_behind_gelu = true;
+  p.lowering.zero_points = true;
   p.lowering.max_add_per_mul = std::int64_t{1} << 24;
   p.lowering.wide_requants = true;
   p.lowering.broadcast = true;

@@ -10,9 +10,9 @@ namespace waveq {
 /// and its requant as one have a single result.
 void separate_requants(Graph& graph);
 
-/// RequantShift(f(x)) with an add other than 0 behind iGELU, IntegerDiv or iHardswish =>
-/// RequantShift(Reshape(f(x))) to the same shape: kernels that compute f and its requant as one
-/// apply such an add wrongly, and the view between keeps the two apart.
+/// RequantShift(f(x)), unsigned or with an add other than 0, behind iGELU, IntegerDiv or iHardswish
+/// => RequantShift(Reshape(f(x))) to the same shape: kernels that compute f and its requant as one
+/// apply such an add wrongly and store signed codes alone; the view between keeps the two apart.
 void part_added_requants(Graph& graph);
 
 /// Concat(x, x) => Concat(x, Reshape(x)) to the same shape: the generated code declares a variable

@@ -14,7 +14,8 @@ void part_added_requants(Graph& graph) {
     const std::string& op = graph.node(producer).op;
     if (op != "iGELU" && op != "IntegerDiv" && op != "iHardswish") continue;
     const std::vector<std::int64_t> add = to_int64(graph.constant(requant.inputs[2]));
-    if (std::ranges::all_of(add, [](std::int64_t a) { return a == 0; })) continue;
+    const bool is_signed = requant.attrs.get_int("signed", 1) != 0;
+    if (is_signed && std::ranges::all_of(add, [](std::int64_t a) { return a == 0; })) continue;
     const Value& x = graph.value(requant.inputs[0]);
     const std::string name = x.name + "_apart";
     const Shape shape = x.type.shape;

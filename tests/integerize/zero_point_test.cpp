@@ -8,7 +8,7 @@ using namespace test;
 
 IntegerizeOptions with_zero_points() {
   IntegerizeOptions options;
-  options.target.zero_point_behind_gelu = true;
+  options.target.zero_points = true;
   return options;
 }
 
@@ -203,7 +203,7 @@ TEST_CASE("zero point: none on a model's asymmetric grid that a sum, a mean or n
   check(sum, with_asymmetric(sum, {a}));
   check(mean, with_asymmetric(mean, {b}));
   IntegerizeOptions without = with_asymmetric(conv, {c});
-  without.target.zero_point_behind_gelu = false;
+  without.target.zero_points = false;
   check(conv, without);
 }
 

@@ -133,13 +133,17 @@ TEST_CASE(
   CHECK(operators(check_same(single.g, separate_requants))["Conv"] == 1);
 }
 
-TEST_CASE("part_added_requants: a view stands between iGELU and a requant with an add") {
+TEST_CASE(
+    "part_added_requants: a view stands between iGELU and a requant that is unsigned or adds") {
   const Attrs gelu = attributes({{"b", std::int64_t{-40}}, {"one", std::int64_t{1600}}});
   Net n;
   const ValueId y = n.op("iGELU", {n.in({1, 2, 4})}, gelu);
   n.g.add_output(n.requant(y, n.c<std::int32_t>({}, 3), n.c<std::int32_t>({}, 600), 1 << 20, 0));
+  const ValueId z = n.op("iGELU", {n.in({1, 2, 4})}, gelu), none = n.c<std::int32_t>({}, 0);
+  n.g.add_output(n.requant(z, n.c<std::int32_t>({}, 3), none, 1 << 20, 0));
+  n.g.add_output(n.requant(z, n.c<std::int32_t>({}, 3), n.c<std::int32_t>({}, 600), 1 << 20));
   const Graph parted = check_same(n.g, part_added_requants);
-  CHECK(operators(parted)["Reshape"] == 1);
+  CHECK(operators(parted)["Reshape"] == 3);
   Net plain;
   plain.g.add_output(plain.requant(plain.op("iGELU", {plain.in({1, 2, 4})}, gelu), 3, 1 << 20));
   CHECK(operators(check_same(plain.g, part_added_requants))["Reshape"] == 0);

@@ -22,16 +22,16 @@ struct TargetAbilities {
   /// Operators that read 16-bit operands. RequantShift: it writes 16-bit tensors.
   std::set<std::string, std::less<>> int16;
   bool general_conv = false;  ///< Conv takes any group and dilation
-  /// The requant behind iGELU may have an add (TargetForm's legalizations see to it where the
-  /// consumer merges the two): its output takes a zero point where linear nodes alone read it. So
-  /// does any tensor to which a quantized model gives one.
-  bool zero_point_behind_gelu = false;
+  /// Tensors may have zero points where linear nodes alone read them: what iGELU gives, and what a
+  /// quantized model gives one. The requant behind iGELU may then have an add and be unsigned;
+  /// where the consumer merges the two, TargetForm's legalizations part them.
+  bool zero_points = false;
   bool requant_per_channel = false;  ///< RequantShift differs by channel behind any operator
   /// Bound of |add / mul| in a requant (RequantLimits): 500 where CMSIS kernels recompute it.
   std::int64_t max_add_per_mul = 500;
   bool wide_requants = false;  ///< RequantShift has the form with products of 64 bits
   bool broadcast = false;      ///< Add, Sub, Mul repeat an operand along axes of length 1
-  TargetForm form;
+  TargetForm form;             ///< what it asks of the network's form
   /// A target that spells the integers of others anew takes those of the first one here that runs
   /// the network, or of the last; nothing above counts then.
   std::vector<TargetAbilities> integers_of;
@@ -39,7 +39,7 @@ struct TargetAbilities {
 
 /// Choices that shape the integer network.
 struct IntegerizeOptions {
-  TargetAbilities target;
+  TargetAbilities target;  ///< TargetProfile::abilities
   /// Bits of the tensors that nodes make, 8 or 16, by the node's name, a pattern of it, or
   /// "op:NAME"; 8 where nothing matches. The closest match counts: a name before a pattern, a
   /// longer pattern before a shorter one, any before an operator.
@@ -49,17 +49,17 @@ struct IntegerizeOptions {
   std::int64_t weight_levels = 256;      ///< 3..256
   /// Levels of the weights of single nodes, 3..256, named as in `precision`.
   std::map<std::string, std::int64_t> weight_levels_of;
-  bool per_channel_weights = true;
+  bool per_channel_weights = true;  ///< one weight scale per output channel; false: one per node
   /// Measures against rounding, each of which can be left out for comparison (preset "quantlib").
   bool effective_scales = true;   ///< what follows uses the scale that a rounded multiplier applies
   bool exact_multipliers = true;  ///< weight scales are stretched until multipliers are integers
   bool merge_requants = true;  ///< a second requant reads the accumulator, not the first's 8 bits
   bool own_mean_scale = true;  ///< a mean gets the scale of its range, not that of its operand
-  bool zero_points = true;     ///< of tensors whose readers fold them (zero_point_behind_gelu)
+  bool zero_points = true;     ///< where the target has them (TargetAbilities::zero_points)
   bool fitted_gelu = true;     ///< fit_igelu in place of I-BERT's constants
-  std::string quantizer = "symmetric";
-  std::string softmax = "ibert";  ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
-  RequantLimits requant;          ///< max_add_per_mul and wide_products are the target's
+  std::string quantizer = "symmetric";  ///< one of quantizers()
+  std::string softmax = "ibert";        ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
+  RequantLimits requant;                ///< max_add_per_mul and wide_products are the target's
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.
   std::map<std::string, TensorGrid> grids;
@@ -87,19 +87,19 @@ struct Correspondence {
 
 /// Where the integer weights of a linear node come from.
 struct WeightOrigin {
-  std::string integer_value;  ///< the constant with the codes
-  std::string float_value;    ///< the weights in the float graph, perhaps in another layout
-  Tensor real;                ///< f32, in the layout of the codes
-  std::vector<double> scale;  ///< real ~ scale[c] * code; one, or one for each output channel
-  std::int64_t axis = -1;     ///< of the channels in `real`; -1: one scale
-  std::int64_t n_levels = 256;
+  std::string integer_value;    ///< the constant with the codes
+  std::string float_value;      ///< the weights in the float graph, perhaps in another layout
+  Tensor real;                  ///< f32, in the layout of the codes
+  std::vector<double> scale;    ///< real ~ scale[c] * code; one, or one for each output channel
+  std::int64_t axis = -1;       ///< of the channels in `real`; -1: one scale
+  std::int64_t n_levels = 256;  ///< of the codes, 3..256
 };
 
 /// A node of the float graph that has no integer form.
 struct NotInteger {
   std::string node;  ///< name in the user's model
   std::string op;
-  std::string reason;
+  std::string reason;  ///< what it would take, for the user
 };
 
 /// An integer network and what its integers mean.
