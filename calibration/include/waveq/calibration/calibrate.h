@@ -11,9 +11,9 @@
 namespace waveq {
 
 struct CalibrateOptions {
-  int threads = 1;  ///< 0: as many as the machine has
-  ObserverSpec observer = {};
-  QuantSpec quant = {};  ///< levels the stored ranges are chosen for
+  int threads = 1;             ///< 0: as many as the machine has
+  ObserverSpec observer = {};  ///< picks the stored ranges
+  QuantSpec quant = {};        ///< levels the stored ranges are chosen for
   /// Called after each sample, by one thread at a time: samples done, samples in all (0 while a
   /// stream has not told how many it has). May throw: calibration then ends with that exception.
   std::function<void(std::uint64_t, std::uint64_t)> progress = {};

@@ -37,11 +37,11 @@ struct CalibrationTable {
   std::string model;  ///< name of the network
   std::string
       fingerprint;  ///< of the network that was run (fingerprint()); tables merge where it agrees
-  std::string version;  ///< of the waveq that calibrated
-  std::uint64_t samples = 0;
-  ObserverSpec observer;  ///< of all ranges that are not pinned
-  QuantSpec quant;        ///< the levels those ranges were chosen for
-  std::map<std::string, TensorCalibration, std::less<>> tensors;
+  std::string version;        ///< of the waveq that calibrated
+  std::uint64_t samples = 0;  ///< observed, all shards together
+  ObserverSpec observer;      ///< of all ranges that are not pinned
+  QuantSpec quant;            ///< the levels those ranges were chosen for
+  std::map<std::string, TensorCalibration, std::less<>> tensors;  ///< by the tensor's name
   /// Factors by which channels of tensors were multiplied before anything was measured, positive;
   /// part of what the statistics are about.
   std::map<std::string, std::vector<double>, std::less<>> equalization;

@@ -16,8 +16,8 @@ namespace waveq {
 
 /// A tensor the data have to deliver.
 struct DatasetInput {
-  std::string name;
-  TensorType type;
+  std::string name;  ///< of the network's input and of its array
+  TensorType type;   ///< of one sample, the network's batch axis included
 };
 
 struct DatasetOptions {
@@ -29,9 +29,9 @@ struct DatasetOptions {
 
 /// One run of the network.
 struct Sample {
-  std::uint64_t index = 0;
+  std::uint64_t index = 0;     ///< 0-based, in the order of the file
   std::vector<Tensor> inputs;  ///< in the order of the network's inputs, of exactly their types
-  std::optional<std::int64_t> label;
+  std::optional<std::int64_t> label;  ///< class, where labels were asked for and are there
   /// Keeps alive what borrowed inputs point into; empty where the inputs own their elements.
   std::shared_ptr<const void> owner;
 };

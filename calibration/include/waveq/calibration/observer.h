@@ -15,7 +15,7 @@ namespace waveq {
 
 /// Which observer, with its parameter where it has one: "mse", "percentile:99.9".
 struct ObserverSpec {
-  std::string name = "mse";
+  std::string name = "mse";              ///< one of observers()
   std::optional<double> parameter = {};  ///< absent: the observer's default
   friend bool operator==(const ObserverSpec&, const ObserverSpec&) = default;
 };
@@ -34,9 +34,9 @@ using RangeRule = std::function<Range(const TensorStatistics&, const QuantSpec&)
 /// its result depends on the order of samples, so shards could not be merged. There is no entropy
 /// (KL) observer: logarithms differ in the last bit between C libraries, and so could its choice.
 struct ObserverRow {
-  std::string_view name;
-  std::string_view summary;
-  std::string_view source;
+  std::string_view name;       ///< as in a recipe
+  std::string_view summary;    ///< one line for `waveq passes`
+  std::string_view source;     ///< where the method comes from
   std::string_view parameter;  ///< what the parameter means; empty where there is none
   double fallback;             ///< its default
   double least, most;          ///< its valid range; `least` itself is excluded
@@ -56,7 +56,7 @@ Range range_of(const TensorStatistics& statistics, const ObserverSpec& observer,
 /// Summed squared error of quantizing all observed values, x -> scale*clamp(round(x/scale), lo,
 /// hi).
 struct QuantizationError {
-  double total = 0.0;
+  double total = 0.0;    ///< in squared units of the tensor
   double clipped = 0.0;  ///< the share of `total` that comes from values beyond the grid's ends
 };
 

@@ -58,8 +58,8 @@ class TensorStatistics {
 
   /// Contents as stored in a file.
   struct Parts {
-    float min = 0.0f, max = 0.0f;
-    std::uint64_t near_zero = 0;
+    float min = 0.0f, max = 0.0f;  ///< of all values
+    std::uint64_t near_zero = 0;   ///< values whose magnitude is below the first bin
     std::vector<std::uint64_t> positive, negative;  ///< up to kBins each, the rest 0
   };
   Parts parts() const;

@@ -60,12 +60,12 @@ class LintContext;
 /// One check. Several rows may share the number of a trap of deeploy-dialect.md 12 where it has
 /// several sides; other rows name the section the fact comes from. `name` is unique.
 struct LintCheck {
-  std::string id;  ///< "T1".."T25", else "S2" (deeploy-dialect.md 2), "N" (import notes)
-  std::string name;
+  std::string id;           ///< "T1".."T25", else "S2" (deeploy-dialect.md 2), "N" (import notes)
+  std::string name;         ///< as `waveq lint --checks` lists it
   LintPlatforms platforms;  ///< for which it holds
   LintEffect effect;
   std::string explanation;  ///< what happens there, and why
-  std::string remedy;
+  std::string remedy;       ///< what the user can do
   void (*run)(LintContext&);
 };
 
@@ -73,9 +73,9 @@ struct LintCheck {
 const std::vector<LintCheck>& lint_checks();
 
 struct LintFinding {
-  const LintCheck* check = nullptr;
-  std::string node, problem;
-  bool applies = false;  ///< whether the chosen target is one of the check's platforms
+  const LintCheck* check = nullptr;  ///< never null in a report
+  std::string node, problem;         ///< as in LintProblem
+  bool applies = false;              ///< whether the chosen target is one of the check's platforms
 };
 
 struct LintReport {

@@ -15,12 +15,12 @@ struct QuantizeResult;
 /// An operator a target runs, with what it asks of it in words.
 struct TargetOperator {
   std::string op;
-  std::string accepts;
+  std::string accepts;  ///< signature and limits
 };
 
 /// Where a network breaks a rule of the target.
 struct Finding {
-  std::string node;
+  std::string node;     ///< name in the integer network
   std::string rule;     ///< short name of the broken rule
   std::string problem;  ///< what was found
 };
@@ -33,9 +33,9 @@ struct TargetFiles {
 
 /// What rounds, wraps and saturates in an operator on a target.
 struct ArithmeticRule {
-  std::string op;  ///< one name, or several with commas where they are alike
-  std::string meaning;
-  std::string source;  ///< the target's kernel
+  std::string op;       ///< one name, or several with commas where they are alike
+  std::string meaning;  ///< which rounding, what wraps, what saturates
+  std::string source;   ///< the target's kernel
   /// What the target does whatever a node says: attributes that it fixes, and those that it does
   /// not know, which leaves the evaluator's default.
   std::vector<std::pair<std::string, Attr>> fixed = {};
@@ -44,13 +44,13 @@ struct ArithmeticRule {
 
 /// A target as data: what it accepts and how its files look.
 struct TargetProfile {
-  std::string name;
-  std::string summary;
-  std::string source;          ///< where the facts come from
-  std::int64_t opset = 10;     ///< of the written file
-  std::string dialect_domain;  ///< of the integer dialect's operators
-  std::vector<TargetOperator> operators;
-  std::vector<ArithmeticRule> arithmetic;
+  std::string name;                        ///< as --target takes it
+  std::string summary;                     ///< one line for `waveq targets`
+  std::string source;                      ///< where the facts come from
+  std::int64_t opset = 10;                 ///< of the written file
+  std::string dialect_domain;              ///< of the integer dialect's operators
+  std::vector<TargetOperator> operators;   ///< all that it runs
+  std::vector<ArithmeticRule> arithmetic;  ///< of operators whose arithmetic is the target's own
   /// What the lowering may use and must observe; abilities() adds the names.
   TargetAbilities lowering;
   /// Instead: targets whose integers this one spells anew, of the first that runs the network.

@@ -23,7 +23,7 @@ struct VectorCase {
 
 /// A condition that no case covers, and why.
 struct UnreachedCondition {
-  std::string condition, why;
+  std::string condition, why;  ///< as in VectorCase::conditions; what makes it unreachable
 };
 
 /// What an input may hold: the values of its dtype for 8 and 16 bits, of float32 those that a Quant
@@ -36,15 +36,15 @@ struct VectorInput {
 
 /// The vectors of one node.
 struct KernelVectors {
-  std::string node, op;
-  Graph graph;  ///< the node alone, with its constants
-  std::vector<VectorInput> inputs;
-  std::vector<VectorCase> cases;
+  std::string node, op;                       ///< name and operator in the network
+  Graph graph;                                ///< the node alone, with its constants
+  std::vector<VectorInput> inputs;            ///< one a graph input of `graph`, in its order
+  std::vector<VectorCase> cases;              ///< designed ones first
   std::vector<UnreachedCondition> unreached;  ///< with the cases that would overflow
 };
 
 struct VectorOptions {
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;  ///< of the drawn cases
   std::size_t random = 3;  ///< drawn cases after the designed ones
   /// Leave the designed cases out (to measure what design is worth).
   bool designed = true;
@@ -84,7 +84,7 @@ struct OperatorSpec {
 /// The node alone, and the intervals that its inputs were given by name.
 struct OperatorNetwork {
   Graph graph;
-  std::map<std::string, Interval> ranges;
+  std::map<std::string, Interval> ranges;  ///< of the varying inputs, by name
 };
 
 /// \throws Error{invalid_argument} for text that does not read; errors of the operator's inference.
@@ -95,8 +95,8 @@ struct VectorFolderOptions {
   std::map<std::string, Interval> ranges =
       {};                 ///< intervals of graph inputs by name, instead of derived ones
   std::string node = {};  ///< one node alone, by its name or its origin; empty: all
-  bool deeploy = true, c_header = true;  ///< what to write
-  std::string target = "deeploy-generic";
+  bool deeploy = true, c_header = true;    ///< what to write
+  std::string target = "deeploy-generic";  ///< whose dialect the folders are written in
 };
 
 struct VectorFolderReport {
@@ -105,9 +105,9 @@ struct VectorFolderReport {
 };
 
 /// Writes `dir/NODE/{case_K/{network.onnx,inputs.npz,outputs.npz}, vectors.h, cases.json}` and
-/// `dir/manifest.json`, as a whole or not at all. `model` is named and hashed in the manifest, unless
-/// it is empty. \throws Error{invalid_argument} where `dir` is not ours to replace or no node has
-/// the asked name; Error{io}.
+/// `dir/manifest.json`, as a whole or not at all. `model` is named and hashed in the manifest,
+/// unless it is empty. \throws Error{invalid_argument} where `dir` is not ours to replace or no
+/// node has the asked name; Error{io}.
 VectorFolderReport write_vectors(const Graph& integer_graph, const std::filesystem::path& model,
                                  const std::filesystem::path& dir,
                                  const VectorFolderOptions& options = {});

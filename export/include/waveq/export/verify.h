@@ -14,7 +14,7 @@ namespace waveq {
 /// The first element where two integer tensors differ.
 struct Mismatch {
   std::string tensor;
-  Shape index;
+  Shape index;  ///< of the first element that differs, one number an axis
   std::int64_t expected = 0, got = 0;
   std::int64_t differing = 0, elements = 0;  ///< how many of the tensor's elements differ
 };
@@ -44,12 +44,12 @@ VerifyReport verify_folder(const std::filesystem::path& dir, const VerifyOptions
 /// One tensor of `waveq compare`.
 struct Comparison {
   std::string tensor;
-  bool integer = false;
-  std::int64_t elements = 0, differing = 0;
-  std::optional<Mismatch> first;   ///< integer tensors
-  double sqnr_db = 0, cosine = 1;  ///< float tensors; infinity where equal
-  std::string problem;             ///< missing on one side, other shape
-  bool extra = false;              ///< only the second dump has it: told, but no difference
+  bool integer = false;                      ///< both dumps hold integers: compared exactly
+  std::int64_t elements = 0, differing = 0;  ///< counts
+  std::optional<Mismatch> first;             ///< integer tensors
+  double sqnr_db = 0, cosine = 1;            ///< float tensors; infinity where equal
+  std::string problem;                       ///< missing on one side, other shape
+  bool extra = false;  ///< only the second dump has it: told, but no difference
 };
 
 /// Compares two dumps array by array, in the order of `a`. Integer against integer: exactly.

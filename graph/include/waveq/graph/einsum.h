@@ -10,8 +10,8 @@ namespace waveq {
 
 /// The indices of an Einsum equation: one string of letters an operand, and the result's.
 struct EinsumTerms {
-  std::vector<std::string> inputs;
-  std::string output;
+  std::vector<std::string> inputs;  ///< "bij" and "bjk" of "bij,bjk->bik"
+  std::string output;               ///< "bik"
 };
 
 /// Nothing for an equation with an ellipsis, with another number of operands, or with a result

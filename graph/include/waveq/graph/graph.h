@@ -68,7 +68,7 @@ struct NodeId {
 /// A tensor that flows through the graph.
 struct Value {
   std::string name;  ///< unique in the graph
-  TensorType type;
+  TensorType type;   ///< undefined dtype where not even inference knows it
   std::shared_ptr<const Tensor>
       constant;  ///< weights and other known tensors; shared by copies of the graph
   std::optional<QuantParams> quant;  ///< meaning of integer elements where one scale applies
@@ -83,9 +83,9 @@ struct Node {
       name;  ///< as in the user's model; unique, given by the reader where the model has none
   std::vector<ValueId> inputs;   ///< an invalid id is an absent optional input
   std::vector<ValueId> outputs;  ///< an invalid id is an unused optional output
-  Attrs attrs;
-  std::string origin;  ///< name of the user's node this one came from
-  bool removed = false;
+  Attrs attrs;                   ///< as the operator names them
+  std::string origin;            ///< name of the user's node this one came from
+  bool removed = false;          ///< stays in the arena until compact(), without links
 };
 
 /// A computation: arenas of values and nodes addressed by id. A value type: copying it is a
@@ -93,7 +93,7 @@ struct Node {
 /// `topological_order` is derived.
 class Graph {
  public:
-  std::string name;
+  std::string name;  ///< the model's
   /// Version of the default ONNX operator set the model was written for.
   std::int64_t opset = 13;
 

@@ -25,11 +25,11 @@ enum class Rounding : std::uint8_t {
 
 /// Rescaling of an accumulator: real scale_in / scale_out = mul * 2^-shift.
 struct Requant {
-  std::int32_t mul = 1;
+  std::int32_t mul = 1;  ///< any sign
   std::int64_t add = 0;  ///< units of acc*mul; never contains the rounding half; int32, see below
   int shift = 0;         ///< 0..31
-  std::int64_t lo = -128, hi = 127;
-  Rounding rounding = Rounding::half_up;
+  std::int64_t lo = -128, hi = 127;       ///< ends of the output's codes, lo <= hi
+  Rounding rounding = Rounding::half_up;  ///< of the shift
   /// What holds product and sums. 32 is Deeploy's kernels. 64 is the form of waveq's own domain:
   /// add is then up to kMaxWideAdd in magnitude, and nothing can overflow.
   int product_bits = 32;
@@ -70,6 +70,7 @@ std::int64_t integer_mean(std::int64_t sum, std::int64_t count);
 
 /// Integer division with a stretched numerator; eta and eps keep the divisor away from zero.
 struct IntegerDiv {
+  /// Factor of the numerator; offset and factor of the divisor.
   std::int32_t delta = 1, eps = 0, eta = 1;
 };
 
@@ -106,6 +107,7 @@ std::int32_t igelu(std::int32_t x, const IGelu& p);
 IGelu igelu_arguments(std::int64_t b, std::int64_t one, Overflow overflow = Overflow::error);
 
 struct IHardswish {
+  /// 3 and 6 in units of x; 1/6 in units of its own.
   std::int32_t three = 0, six = 0, one_over_six = 1;
 };
 
@@ -114,8 +116,8 @@ struct IHardswish {
 std::int32_t ihardswish(std::int32_t x, const IHardswish& p, Overflow overflow = Overflow::error);
 
 struct ISoftmax {
-  std::int32_t coeff_a = 1, coeff_b = 0;
-  std::int64_t coeff_c = 0;
+  std::int32_t coeff_a = 1, coeff_b = 0;  ///< exp ~ A*(p + B)^2 + C over one octave
+  std::int64_t coeff_c = 0;               ///< C
   std::int32_t log2 = 1;  ///< integer units of one octave; not 0, >= 2 for a meaningful result
   std::int32_t n_levels = 256;   ///< 2..256
   bool unsigned_octave = false;  ///< z passes through uint8 (PULP) instead of int8 (Generic)

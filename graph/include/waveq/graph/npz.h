@@ -18,9 +18,9 @@ struct NpzArray {
   /// Type after reading: f2, f4, f8 become f32; u4, u8, i8 (8 bytes) become i64; the rest keep
   /// theirs. undefined: waveq cannot read this array (text, objects, records, complex).
   DType dtype = DType::undefined;
-  std::string stored;  ///< NumPy's type string as stored, e.g. "<f8"
-  Shape shape;
-  bool fortran_order = false;
+  std::string stored;          ///< NumPy's type string as stored, e.g. "<f8"
+  Shape shape;                 ///< all axes, the samples' too
+  bool fortran_order = false;  ///< stored column by column; reading gives rows
 };
 
 namespace detail {
@@ -91,7 +91,7 @@ class NpzReader {
 /// What write_npz stores under a name; `tensor` must stay alive during the call.
 struct NpzItem {
   std::string name;
-  const Tensor* tensor = nullptr;
+  const Tensor* tensor = nullptr;  ///< not owned, not null
 };
 
 /// Writes an uncompressed .npz with the arrays in the given order. The bytes depend on the items

@@ -23,8 +23,8 @@ struct OnnxWriteOptions {
   /// written as FLOAT. Shapes, axes, indices and the like (Reshape's second input, ...) stay
   /// integers.
   bool integers_as_float = false;
-  bool value_info = true;  ///< types of all intermediate values
-  std::string producer = "waveq";
+  bool value_info = true;          ///< types of all intermediate values
+  std::string producer = "waveq";  ///< producer_name of the file
 };
 
 /// Serializes a graph; the bytes depend on the graph and the options alone. Parameters that moved

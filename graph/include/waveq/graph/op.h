@@ -39,7 +39,7 @@ struct EvalContext {
   const Node& node;
   std::span<const Tensor* const> inputs;  ///< nullptr for an absent optional input
   std::span<Tensor* const> outputs;       ///< nullptr for an unused optional output
-  Overflow overflow = Overflow::error;
+  Overflow overflow = Overflow::error;    ///< of integer arithmetic
 
   const Tensor& input(std::size_t i) const;  ///< \throws Error{internal} when absent
   bool has(std::size_t i) const { return i < inputs.size() && inputs[i] != nullptr; }
@@ -54,13 +54,13 @@ struct EvalContext {
 /// An operator in one place: schema, type inference and evaluation. Float and integer forms of a
 /// standard operator share an OpDef; `eval` looks at the dtypes.
 struct OpDef {
-  std::string name;
+  std::string name;  ///< without domain, unique
   std::vector<std::string>
       inputs;  ///< names; a trailing "?" marks an optional one, "..." a variadic tail
   std::vector<std::string> attrs = {};  ///< attribute names that have meaning
   std::string spec;                     ///< ONNX operator and versions, or kernel file
-  std::function<std::vector<TensorType>(const InferContext&)> infer;
-  std::function<void(const EvalContext&)> eval;
+  std::function<std::vector<TensorType>(const InferContext&)> infer;  ///< one type an output
+  std::function<void(const EvalContext&)> eval;                       ///< fills every output
   /// Only moves elements: no arithmetic, output values are input values (Reshape, Transpose, ...).
   bool moves_data = false;
   /// Belongs to the integer dialect (PACTOps); its float32 spelling carries integers.

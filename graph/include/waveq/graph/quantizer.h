@@ -20,7 +20,7 @@ inline constexpr std::string_view kSpelledAsFloat = "waveq_spelled_as_float";
 /// Parameters of a Quant. The target's kernel knows `scale` alone; the spelled-out chain
 /// Div-Add-Round-Clip divides, and clips at its own bounds.
 struct QuantParameters {
-  double scale = 1, zero_point = 0;
+  double scale = 1, zero_point = 0;    ///< x*scale + zero_point is rounded
   std::optional<double> divisor = {};  ///< the chain's; present: as ONNX spells it
   std::int64_t lo = -128, hi = 127;    ///< integers that come out
 

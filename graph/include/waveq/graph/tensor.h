@@ -77,7 +77,7 @@ std::int64_t normalize_axis(std::int64_t axis, std::size_t rank, std::string_vie
 /// Storage and shape of a value. dtype undefined: nothing is known (output of an unknown operator).
 struct TensorType {
   DType dtype = DType::undefined;
-  Shape shape;
+  Shape shape;  ///< no axes: a scalar
   bool known() const { return dtype != DType::undefined; }
   friend bool operator==(const TensorType&, const TensorType&) = default;
 };

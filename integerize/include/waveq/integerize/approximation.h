@@ -59,9 +59,9 @@ inline constexpr double kGeluFinest = 0.019484;
 
 /// Parameters of iLayerNorm.
 struct LayerNormParameters {
-  std::vector<std::int32_t> weight, bias;
-  int log2_d = 0;
-  double scale = 1.0;  ///< of the output
+  std::vector<std::int32_t> weight, bias;  ///< one of each a feature
+  int log2_d = 0;                          ///< D = 2^log2_d, 0..22
+  double scale = 1.0;                      ///< of the output
 };
 
 /// gain*(x - mean)/deviation + bias as integers of the coarsest of `wanted_scale` and the scale at
@@ -81,10 +81,10 @@ double largest_normalized(std::int64_t n, std::int64_t width);
 
 /// An approximation's error against the function it stands for, on the dequantized integer input.
 struct ApproximationError {
-  std::string name, setting;
-  double decibel = 0;   ///< 10*log10(sum(f^2) / sum((f - got)^2))
-  double handbook = 0;  ///< the figure of integer-approximations.md
-  std::string section;  ///< of the handbook
+  std::string name, setting;  ///< operator; scale, range or width it was measured at
+  double decibel = 0;         ///< 10*log10(sum(f^2) / sum((f - got)^2))
+  double handbook = 0;        ///< the figure of integer-approximations.md
+  std::string section;        ///< of the handbook
 };
 
 /// Runs each approximation on random rows (fixed seeds) or on all its inputs.

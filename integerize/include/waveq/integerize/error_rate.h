@@ -13,8 +13,8 @@ namespace waveq {
 
 /// What the clips of a recognizer say, as symbols.
 struct Transcripts {
-  std::vector<std::vector<std::int64_t>> clips;
-  std::optional<std::int64_t> separator;  ///< between words; absent: each symbol is a word
+  std::vector<std::vector<std::int64_t>> clips;  ///< symbols >= 0, one list a clip
+  std::optional<std::int64_t> separator;         ///< between words; absent: each symbol is a word
 };
 
 /// The array `labels` or `digits` of an evaluation file, integers [N,L]: the symbols of each clip,
@@ -35,7 +35,7 @@ std::int64_t edit_distance(const std::vector<std::int64_t>& a, const std::vector
 /// Edits between a clip and what was recognized, and how many symbols (cer) or words (wer) the
 /// clip has.
 struct Edits {
-  std::int64_t edits = 0, length = 0;
+  std::int64_t edits = 0, length = 0;  ///< their quotient is the error rate
 };
 Edits count_edits(const std::vector<std::int64_t>& clip, const std::vector<std::int64_t>& heard,
                   std::string_view metric, std::optional<std::int64_t> separator);

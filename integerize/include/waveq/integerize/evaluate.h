@@ -25,8 +25,8 @@ struct Accuracy {
   std::string metric;
   std::optional<double> float_top1, integer_top1;    ///< shares of the samples
   std::optional<double> float_score, integer_score;  ///< by any other metric
-  double agreement = 0;  ///< share of samples with the same argmax of the first output
-  std::size_t samples = 0;
+  double agreement = 0;        ///< share of samples with the same argmax of the first output
+  std::size_t samples = 0;     ///< that were run
   double output_sqnr_db = 0;   ///< pooled over all outputs and samples
   double median_sqnr_db = 0;   ///< median over samples
   double trimmed_sqnr_db = 0;  ///< pooled without the 2 % of samples with the largest error
@@ -34,7 +34,8 @@ struct Accuracy {
 
 /// One sample's share of an Accuracy.
 struct SampleScore {
-  double signal = 0, noise = 0;
+  double signal = 0, noise = 0;  ///< sums of squares over all outputs: real; real less dequantized
+  /// By argmax of the first output.
   bool agrees = false, float_right = false, candidate_right = false;
   Metric::Score score = {};  ///< by a metric other than top-1
 };
@@ -67,9 +68,9 @@ std::vector<std::pair<std::string, Tensor>> run_samples(const Graph& graph, Samp
 
 /// How well one integer tensor carries its float tensor.
 struct TensorQuality {
-  std::string float_value, integer_value;
-  double scale = 1;
-  double sqnr_db = 0;
+  std::string float_value, integer_value;  ///< names in either graph
+  double scale = 1;                        ///< real value of one step
+  double sqnr_db = 0;                      ///< pooled over the samples
   double saturation =
       0;  ///< share of codes at either end of the tensor's levels (for unsigned: the upper end)
 };

@@ -14,7 +14,7 @@ namespace waveq {
 /// The grid that a model rounds a float tensor to: real = scale * k for integers k in lo..hi, the
 /// zero point already subtracted.
 struct TensorGrid {
-  double scale = 1.0;
+  double scale = 1.0;                ///< > 0
   std::int64_t lo = -128, hi = 127;  ///< lo <= 0 <= hi
 
   Range range() const { return {scale * static_cast<double>(lo), scale * static_cast<double>(hi)}; }

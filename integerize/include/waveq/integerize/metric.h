@@ -18,8 +18,8 @@ namespace waveq {
 class Metric {
  public:
   struct Score {
-    double real = 0, integer = 0;  ///< of either network; the figure is their sum over `weight`
-    double weight = 1;
+    double real = 0, integer = 0;     ///< of either network; the figure is their sum over `weight`
+    double weight = 1;                ///< symbols, words or clips judged
     std::optional<bool> agrees = {};  ///< both say the same; absent: the argmax decides
   };
 

@@ -46,10 +46,10 @@ struct QuantizeJob {
   /// Ranges from here, a file or a table, instead of a calibration run.
   std::optional<std::variant<std::filesystem::path, CalibrationTable>> calibration_table;
   std::optional<SampleData> evaluation_data;  ///< the calibration data where absent
-  Recipe recipe;
-  TargetAbilities target;  ///< of recipe.target (TargetProfile::abilities)
-  unsigned threads = 1;
-  Progress progress;
+  Recipe recipe;                              ///< every choice
+  TargetAbilities target;                     ///< of recipe.target (TargetProfile::abilities)
+  unsigned threads = 1;                       ///< 1..256; changes no byte of the result
+  Progress progress;                          ///< may be empty
 };
 
 /// One evaluation of the integer network, every tensor kept.
@@ -64,14 +64,14 @@ struct QuantizeResult {
   Graph float_graph;  ///< canonical; without the roundings of a model that was quantized already
   FakeQuantization fake_quantization;  ///< those roundings
   RewriteReport rewrites;
-  CalibrationTable calibration;
+  CalibrationTable calibration;  ///< the ranges that were used
   IntegerNetwork network;
-  ProofReport proof;
-  GoldenVectors golden;
-  Accuracy accuracy;
-  bool evaluated_on_calibration_data = false;
-  std::vector<TensorQuality> tensors;
-  std::map<std::string, double> seconds;  ///< by stage
+  ProofReport proof;     ///< of `network`
+  GoldenVectors golden;  ///< of the first calibration sample that fits the target
+  Accuracy accuracy;     ///< of `network` against the float network
+  bool evaluated_on_calibration_data = false;  ///< no evaluation data were given
+  std::vector<TensorQuality> tensors;          ///< one a float tensor that has an integer one
+  std::map<std::string, double> seconds;       ///< by stage
 };
 
 /// A step of the pipeline as `waveq passes` prints it.

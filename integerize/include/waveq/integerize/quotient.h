@@ -10,9 +10,9 @@ namespace waveq {
 /// An upper bound of |num| / (eta*den + eps) over everything a division node can see, as an exact
 /// fraction `numerator / denominator` (both >= 0, denominator >= 1).
 struct QuotientBound {
-  __int128 numerator = 0;
-  __int128 denominator = 1;
-  std::string argument;  ///< what the bound rests on, for the report
+  __int128 numerator = 0;    ///< >= 0
+  __int128 denominator = 1;  ///< >= 1
+  std::string argument;      ///< what the bound rests on, for the report
 };
 
 /// Bounds the quotient of IntegerDiv(num, den).

@@ -38,9 +38,9 @@ struct Recipe {
   std::string quantizer = "symmetric";   ///< a name from quantizers/registry.cpp
   std::int64_t activation_levels = 256;  ///< 2..256
   std::int64_t weight_levels = 256;      ///< 3..256
-  bool per_channel_weights = true;
-  bool equalize = true;           ///< features of linear attentions, see equalize.h
-  std::string softmax = "ibert";  ///< "ibert", "quantlib", "itamax" or "lut"
+  bool per_channel_weights = true;       ///< one weight scale per output channel
+  bool equalize = true;                  ///< features of linear attentions, see equalize.h
+  std::string softmax = "ibert";         ///< "ibert", "quantlib", "itamax" or "lut"
   /// Bits of the tensors that nodes make: see IntegerizeOptions::precision.
   std::map<std::string, std::int64_t> precision;
   /// Levels of the weights of single nodes: see IntegerizeOptions::weight_levels_of.
@@ -60,7 +60,7 @@ struct Recipe {
   std::string metric = "top1";
 
   // Gates: `quantize` ends with exit code 5 where one is missed. 0: not asked for.
-  double min_sqnr_db = 0;
+  double min_sqnr_db = 0;    ///< of the outputs, pooled
   double min_agreement = 0;  ///< 0..1
   double max_top1_drop = 0;  ///< in points (percent); of si-sdr in dB, of an error rate the rise
 
@@ -68,10 +68,11 @@ struct Recipe {
 };
 
 /// The recipe that a name stands for: "default"; "accurate", which gives 16 bits to all tensors
-/// that can have them, for target waveq unless another is named; or "quantlib", which leaves out what waveq does
-/// beyond QuantLib's integerization: min-max ranges, D = 2^18 (less where the proof asks for it),
-/// multipliers rounded as they come, 8 bits between any two requants, means in the scale of their
-/// operand, I-BERT's constants for GELU. Nothing for another name. Source: deeploy-dialect.md 11.
+/// that can have them, for target waveq unless another is named; or "quantlib", which leaves out
+/// what waveq does beyond QuantLib's integerization: min-max ranges, D = 2^18 (less where the proof
+/// asks for it), multipliers rounded as they come, 8 bits between any two requants, means in the
+/// scale of their operand, I-BERT's constants for GELU. Nothing for another name. Source:
+/// deeploy-dialect.md 11.
 std::optional<Recipe> preset_recipe(std::string_view name);
 
 /// Reads a TOML text. \throws Error{parse} with file and line; Error{invalid_argument} for an

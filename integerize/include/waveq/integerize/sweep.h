@@ -11,11 +11,11 @@ namespace waveq {
 
 /// What quantizing one tensor costs, everything else in float.
 struct TensorCost {
-  std::string tensor;   ///< in the canonical float graph; what [ranges] of a recipe names
-  std::string made_by;  ///< operator and name of its node; "input" for a network input
-  double scale = 1;     ///< as in the integer network
-  std::int64_t levels = 256;
-  Accuracy alone;  ///< of the float network with this tensor rounded
+  std::string tensor;         ///< in the canonical float graph; what [ranges] of a recipe names
+  std::string made_by;        ///< operator and name of its node; "input" for a network input
+  double scale = 1;           ///< as in the integer network
+  std::int64_t levels = 256;  ///< of its codes, as in the integer network
+  Accuracy alone;             ///< of the float network with this tensor rounded
 };
 
 /// One change of the recipe for one tensor, tried in the whole integer network.
@@ -38,8 +38,8 @@ struct SweepResult {
   Recipe best;                    ///< base recipe with what is recommended, the best of each tensor
   std::vector<std::string> changes;  ///< what `best` changes; empty where nothing exceeds the noise
   double best_gain_db = 0;           ///< of `best`, mean over the repeats
-  std::size_t samples = 0, repeats = 0;
-  bool measured_on_calibration_data = false;
+  std::size_t samples = 0, repeats = 0;       ///< that were run
+  bool measured_on_calibration_data = false;  ///< no evaluation data were given
 };
 
 struct SweepOptions {

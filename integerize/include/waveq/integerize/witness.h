@@ -11,7 +11,7 @@ namespace waveq {
 
 /// An unproven node that really leaves its type.
 struct Wrap {
-  std::string node, op;
+  std::string node, op;    ///< name and operator in the network
   std::size_t sample = 0;  ///< index into WitnessSearch::samples
   std::string what;        ///< the evaluator's words: element and value
 };
@@ -27,7 +27,7 @@ struct WitnessSearch {
 
 struct SearchOptions {
   std::size_t trials = 0;  ///< inputs to evaluate at most; 0: as many as take some seconds
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;  ///< of the random inputs
 };
 
 /// Looks for inputs that make the unproven nodes of `proof` wrap: random ones of several families

@@ -25,8 +25,8 @@ Signedness signedness_from(std::string_view word);
 
 /// What is asked of a quantizer, apart from the range.
 struct QuantSpec {
-  std::int64_t n_levels = 256;  ///< 2..65536
-  Signedness signedness = Signedness::automatic;
+  std::int64_t n_levels = 256;                    ///< 2..65536
+  Signedness signedness = Signedness::automatic;  ///< of the grid
   friend bool operator==(const QuantSpec&, const QuantSpec&) = default;
 };
 
@@ -50,9 +50,9 @@ QuantParams choose_params(Range range, const QuantSpec& spec = {});
 
 /// A quantizer as listed and chosen by name.
 struct QuantizerRow {
-  std::string_view name;
-  std::string_view summary;
-  std::string_view source;
+  std::string_view name;     ///< as in a recipe
+  std::string_view summary;  ///< one line for `waveq passes`
+  std::string_view source;   ///< where the method comes from
   Quantizer (*make)();
 };
 

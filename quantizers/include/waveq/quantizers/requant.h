@@ -68,8 +68,8 @@ std::optional<RequantChoice> choose_requant(std::span<const double> ratio,
 
 /// One multiplier for a whole tensor, add = 0.
 struct ScalarRequant {
-  std::int32_t mul = 1;
-  int shift = 1;
+  std::int32_t mul = 1;          ///< within the limits; never 0
+  int shift = 1;                 ///< within the limits
   int product_bits = 32;         ///< as in RequantChoice
   double effective_scale = 0.5;  ///< mul * 2^-shift
   /// Scale of the output that makes the requant exact up to rounding: s_acc * 2^shift / mul

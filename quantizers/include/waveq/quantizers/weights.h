@@ -12,10 +12,10 @@ namespace waveq {
 
 /// Weights as small integers: real = scale[channel] * q.
 struct QuantizedWeights {
-  Tensor q;                   ///< i8, shape of the float weights
-  std::vector<double> scale;  ///< one per channel along `axis`, or one in all; > 0
-  std::int64_t axis = -1;     ///< -1: one scale for the tensor
-  std::int64_t n_levels = 256;
+  Tensor q;                     ///< i8, shape of the float weights
+  std::vector<double> scale;    ///< one per channel along `axis`, or one in all; > 0
+  std::int64_t axis = -1;       ///< -1: one scale for the tensor
+  std::int64_t n_levels = 256;  ///< of the codes, 3..256
 };
 
 /// Symmetric weight quantization, per tensor (axis -1) or per slice along `axis`:

@@ -27,14 +27,14 @@ struct Application {
 struct Refusal {
   std::string rule;
   std::string node;
-  std::string reason;
+  std::string reason;  ///< what keeps it from firing, for the user
   friend bool operator==(const Refusal&, const Refusal&) = default;
 };
 
 struct RewriteReport {
   std::vector<Application> applied;  ///< in order
   std::vector<Refusal> refused;      ///< still standing at the end, in topological order, each once
-  std::size_t nodes_before = 0, nodes_after = 0;
+  std::size_t nodes_before = 0, nodes_after = 0;  ///< live nodes of the graph
 };
 
 /// Applies rules from `all_rules()` until none applies, then drops what nothing uses; ids change.

@@ -34,7 +34,7 @@ class Outcome {
   /// The root stays, with other attributes and inputs.
   struct Edited {
     Attrs attrs;
-    std::vector<ValueId> inputs;
+    std::vector<ValueId> inputs;  ///< at most as many as the root has
   };
 
   Outcome(NoMatch n) : kind_(n) {}                      // NOLINT: `return NoMatch{};`

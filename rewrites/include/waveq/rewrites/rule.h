@@ -27,12 +27,12 @@ enum class Stage {
 
 /// A rewrite: a pattern, and what to put in its place.
 struct Rule {
-  std::string name;     ///< verb_object, as on the command line
-  std::string formula;  ///< left side = right side
-  Effect effect = Effect::exact;
-  std::string source;  ///< where the identity or the operator's definition comes from
-  Stage stage = Stage::clean;
-  Pat root = any_node();
+  std::string name;               ///< verb_object, as on the command line
+  std::string formula;            ///< left side = right side
+  Effect effect = Effect::exact;  ///< on the numbers, as `waveq passes` prints it
+  std::string source;             ///< where the identity or the operator's definition comes from
+  Stage stage = Stage::clean;     ///< when it has its turn
+  Pat root = any_node();          ///< what the node must look like
   std::function<Outcome(const Match&, Patch&)> apply;
 };
 
