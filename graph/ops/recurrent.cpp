@@ -199,16 +199,33 @@ const std::vector<std::string> kRnnGates = {"Tanh"};
 const std::vector<std::string> kGruGates = {"Sigmoid", "Tanh"};
 const std::vector<std::string> kLstmGates = {"Sigmoid", "Tanh", "Tanh"};
 
-/// h' = f(W x + R h + b). Source: ONNX RNN-7, 14.
-class RnnCell {
+/// What the cells share: one direction's weights, nonlinearities and hidden state [B, H].
+class CellBase {
  public:
-  RnnCell(const EvalContext& ctx, const Sizes& s, const Direction& weights, std::int64_t d)
+  CellBase(const EvalContext& ctx, const Sizes& s, const Direction& weights,
+           const std::vector<std::string>& gates, std::int64_t d)
       : ctx_(ctx),
         s_(s),
         weights_(weights),
-        gates_(gates_of(ctx.node, d, kRnnGates, s.D)),
-        h_(initial_state(ctx, 5, s, d)),
-        sums_(h_.size()) {}
+        gates_(gates_of(ctx.node, d, gates, s.D)),
+        h_(initial_state(ctx, 5, s, d)) {}
+
+  const std::vector<float>& hidden() const { return h_; }
+  void finish(std::int64_t d) const { write_state(ctx_, 1, h_, d); }
+
+ protected:
+  const EvalContext& ctx_;
+  const Sizes& s_;
+  const Direction& weights_;
+  std::vector<Gate> gates_;
+  std::vector<float> h_;
+};
+
+/// h' = f(W x + R h + b). Source: ONNX RNN-7, 14.
+class RnnCell : public CellBase {
+ public:
+  RnnCell(const EvalContext& ctx, const Sizes& s, const Direction& weights, std::int64_t d)
+      : CellBase(ctx, s, weights, kRnnGates, d), sums_(h_.size()) {}
 
   void step(const float* x) {
     kernels::gemm_f32(s_.B, s_.H, s_.H, h_.data(), s_.H, weights_.r.data(), s_.H, nullptr,
@@ -217,29 +234,19 @@ class RnnCell {
     for (std::size_t i = 0; i < h_.size(); ++i) h_[i] = x[i] + sums_[i];
     gates_[0](std::ssize(h_), h_.data());
   }
-  const std::vector<float>& hidden() const { return h_; }
-  void finish(std::int64_t d) const { write_state(ctx_, 1, h_, d); }
 
  private:
-  const EvalContext& ctx_;
-  const Sizes& s_;
-  const Direction& weights_;
-  std::vector<Gate> gates_;
-  std::vector<float> h_, sums_;
+  std::vector<float> sums_;
 };
 
 /// Gates in the order z, r, h. z = f(Wz x + Rz h + b), r = f(Wr x + Rr h + b),
 /// n = g(Wh x + Rh (r.h) + b), or g(Wh x + b + r.(Rh h + b)) with linear_before_reset;
 /// h' = (1-z).n + z.h. Source: ONNX GRU-7, 14.
-class GruCell {
+class GruCell : public CellBase {
  public:
   GruCell(const EvalContext& ctx, const Sizes& s, const Direction& weights, std::int64_t d)
-      : ctx_(ctx),
-        s_(s),
-        weights_(weights),
-        gates_(gates_of(ctx.node, d, kGruGates, s.D)),
+      : CellBase(ctx, s, weights, kGruGates, d),
         reset_last_(ctx.attrs().get_int("linear_before_reset", 0) != 0),
-        h_(initial_state(ctx, 5, s, d)),
         recurrent_(static_cast<std::size_t>(s.B * 3 * s.H)),
         zr_(static_cast<std::size_t>(2 * s.H)),
         n_(static_cast<std::size_t>(s.H)),
@@ -276,28 +283,18 @@ class GruCell {
       }
     }
   }
-  const std::vector<float>& hidden() const { return h_; }
-  void finish(std::int64_t d) const { write_state(ctx_, 1, h_, d); }
 
  private:
-  const EvalContext& ctx_;
-  const Sizes& s_;
-  const Direction& weights_;
-  std::vector<Gate> gates_;
   bool reset_last_;
-  std::vector<float> h_, recurrent_, zr_, n_, reset_h_, rh_, z_;
+  std::vector<float> recurrent_, zr_, n_, reset_h_, rh_, z_;
 };
 
 /// Gates in the order i, o, f, c. i, o, f = f(W x + R h + b), c~ = g(Wc x + Rc h + b),
 /// c' = f.c + i.c~, h' = o.h(c'). Source: ONNX LSTM-7, 14, without peepholes.
-class LstmCell {
+class LstmCell : public CellBase {
  public:
   LstmCell(const EvalContext& ctx, const Sizes& s, const Direction& weights, std::int64_t d)
-      : ctx_(ctx),
-        s_(s),
-        weights_(weights),
-        gates_(gates_of(ctx.node, d, kLstmGates, s.D)),
-        h_(initial_state(ctx, 5, s, d)),
+      : CellBase(ctx, s, weights, kLstmGates, d),
         c_(initial_state(ctx, 6, s, d)),
         sums_(static_cast<std::size_t>(s.B * 4 * s.H)),
         squashed_(static_cast<std::size_t>(s.H)) {}
@@ -319,18 +316,13 @@ class LstmCell {
       for (std::int64_t i = 0; i < H; ++i) h[i] = g[H + i] * squashed_[i];
     }
   }
-  const std::vector<float>& hidden() const { return h_; }
   void finish(std::int64_t d) const {
-    write_state(ctx_, 1, h_, d);
+    CellBase::finish(d);
     write_state(ctx_, 2, c_, d);
   }
 
  private:
-  const EvalContext& ctx_;
-  const Sizes& s_;
-  const Direction& weights_;
-  std::vector<Gate> gates_;
-  std::vector<float> h_, c_, sums_, squashed_;
+  std::vector<float> c_, sums_, squashed_;
 };
 
 template <class Cell>
