@@ -50,31 +50,22 @@ std::string number(double v) {
   return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
 }
 
-Field text(std::string section, std::string key, std::string Recipe::*member, std::string comment) {
-  return {section, key, comment,
-          [member](const toml::node& n, Recipe& r) {
-            r.*member = value_of<std::string>(n, "a string");
-          },
-          [member](const Recipe& r) { return quoted(r.*member); }};
-}
-Field integer(std::string section, std::string key, std::int64_t Recipe::*member,
-              std::string comment) {
-  return {section, key, comment,
-          [member](const toml::node& n, Recipe& r) {
-            r.*member = value_of<std::int64_t>(n, "an integer");
-          },
-          [member](const Recipe& r) { return fmt::format("{}", r.*member); }};
-}
-Field real(std::string section, std::string key, double Recipe::*member, std::string comment) {
-  return {section, key, comment,
-          [member](const toml::node& n, Recipe& r) { r.*member = value_of<double>(n, "a number"); },
-          [member](const Recipe& r) { return number(r.*member); }};
-}
-Field boolean(std::string section, std::string key, bool Recipe::*member, std::string comment) {
-  return {
-      section, key, comment,
-      [member](const toml::node& n, Recipe& r) { r.*member = value_of<bool>(n, "true or false"); },
-      [member](const Recipe& r) { return r.*member ? std::string("true") : std::string("false"); }};
+std::string to_toml(const std::string& v) { return quoted(v); }
+std::string to_toml(std::int64_t v) { return fmt::format("{}", v); }
+std::string to_toml(double v) { return number(v); }
+std::string to_toml(bool v) { return v ? "true" : "false"; }
+
+const char* kind_of(const std::string&) { return "a string"; }
+const char* kind_of(std::int64_t) { return "an integer"; }
+const char* kind_of(double) { return "a number"; }
+const char* kind_of(bool) { return "true or false"; }
+
+/// A key that holds one member as it is.
+template <class T>
+Field field(std::string key, T Recipe::*member, std::string comment) {
+  return {"", std::move(key), std::move(comment),
+          [member](const toml::node& n, Recipe& r) { r.*member = value_of<T>(n, kind_of(T{})); },
+          [member](const Recipe& r) { return to_toml(r.*member); }};
 }
 
 Shape shape_of(const toml::node& node) {
@@ -108,65 +99,87 @@ std::string to_toml(const RangeChoice& choice) {
   return fmt::format("{{{}}}", fmt::join(parts, ", "));
 }
 
-const std::vector<Field>& fields() {
-  static const std::vector<Field> table = {
-      text("", "target", &Recipe::target, "see `waveq targets`"),
-      {"", "passes", "rewrite rules to use, see `waveq passes`; empty: all",
-       [](const toml::node& n, Recipe& r) {
-         const toml::array* list = n.as_array();
-         if (!list) throw std::string("is not a list of strings");
-         r.passes.clear();
-         for (const toml::node& p : *list)
-           r.passes.push_back(value_of<std::string>(p, "a list of strings"));
-       },
-       [](const Recipe& r) {
-         std::vector<std::string> names;
-         for (const std::string& p : r.passes) names.push_back(quoted(p));
-         return fmt::format("[{}]", fmt::join(names, ", "));
-       }},
-      {"", "seed", "of everything drawn at random",
-       [](const toml::node& n, Recipe& r) {
-         const auto v = value_of<std::int64_t>(n, "an integer");
-         if (v < 0) throw std::string("is negative");
-         r.seed = static_cast<std::uint64_t>(v);
-       },
-       [](const Recipe& r) { return fmt::format("{}", r.seed); }},
-      text("calibration", "observer", &Recipe::observer,
-           "min_max, mse, histogram, percentile:99.9"),
-      text("quantization", "quantizer", &Recipe::quantizer, "how a range becomes a scale"),
-      integer("quantization", "activation_levels", &Recipe::activation_levels, "256 for 8 bits"),
-      integer("quantization", "weight_levels", &Recipe::weight_levels, "256 for 8 bits"),
-      boolean("quantization", "per_channel_weights", &Recipe::per_channel_weights,
-              "one weight scale per output channel"),
-      boolean("quantization", "equalize", &Recipe::equalize,
-              "features of linear attentions share a scale after factors that cancel"),
-      boolean("quantization", "own_mean_scale", &Recipe::own_mean_scale,
-              "false: a mean keeps its operand's scale"),
-      boolean("quantization", "zero_points", &Recipe::zero_points,
-              "GELU's output uses all codes where linear nodes alone read it"),
-      text("operators", "softmax", &Recipe::softmax,
-           "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), itamax, "
-           "lut (table of exponentials, where the target has Table)"),
-      boolean("operators", "fitted_gelu", &Recipe::fitted_gelu,
-              "iGELU's constants fit the calibration data; false: I-BERT's"),
-      boolean("requant", "effective_scales", &Recipe::effective_scales,
-              "false: a rounded multiplier counts as if it were exact"),
-      boolean("requant", "exact_multipliers", &Recipe::exact_multipliers,
-              "weights stretched until each channel's multiplier is an integer"),
-      boolean("requant", "merge_requants", &Recipe::merge_requants,
-              "false: a second requant reads the 8 bits of the first"),
-      integer("requant", "requant_bits", &Recipe::requant_bits,
-              "width of x*mul + add on the target; 32 lets those that have 64 use it"),
-      integer("requant", "max_shift", &Recipe::max_shift,
-              "largest shift; each node takes the largest that is proven safe"),
-      text("evaluation", "metric", &Recipe::metric,
-           "top1; cer, wer: greedy CTC against rows of symbols; si-sdr: enhanced speech"),
-      real("gates", "min_sqnr_db", &Recipe::min_sqnr_db, "0: no gate"),
-      real("gates", "min_agreement", &Recipe::min_agreement, "0: no gate"),
-      real("gates", "max_top1_drop", &Recipe::max_top1_drop,
-           "of the metric: in points, of si-sdr in dB; 0: no gate"),
+Field passes_field() {
+  return {"", "passes", "rewrite rules to use, see `waveq passes`; empty: all",
+          [](const toml::node& n, Recipe& r) {
+            const toml::array* list = n.as_array();
+            if (!list) throw std::string("is not a list of strings");
+            r.passes.clear();
+            for (const toml::node& p : *list)
+              r.passes.push_back(value_of<std::string>(p, "a list of strings"));
+          },
+          [](const Recipe& r) {
+            std::vector<std::string> names;
+            for (const std::string& p : r.passes) names.push_back(quoted(p));
+            return fmt::format("[{}]", fmt::join(names, ", "));
+          }};
+}
+
+Field seed_field() {
+  return {"", "seed", "of everything drawn at random",
+          [](const toml::node& n, Recipe& r) {
+            const auto v = value_of<std::int64_t>(n, "an integer");
+            if (v < 0) throw std::string("is negative");
+            r.seed = static_cast<std::uint64_t>(v);
+          },
+          [](const Recipe& r) { return fmt::format("{}", r.seed); }};
+}
+
+std::vector<Field> make_fields() {
+  std::vector<Field> all;
+  const auto section = [&](const char* name, std::vector<Field> of_section) {
+    for (Field& f : of_section) {
+      f.section = name;
+      all.push_back(std::move(f));
+    }
   };
-  return table;
+  section("",
+          {field("target", &Recipe::target, "see `waveq targets`"), passes_field(), seed_field()});
+  section("calibration",
+          {field("observer", &Recipe::observer, "min_max, mse, histogram, percentile:99.9")});
+  section(
+      "quantization",
+      {field("quantizer", &Recipe::quantizer, "how a range becomes a scale"),
+       field("activation_levels", &Recipe::activation_levels, "256 for 8 bits"),
+       field("weight_levels", &Recipe::weight_levels, "256 for 8 bits"),
+       field("per_channel_weights", &Recipe::per_channel_weights,
+             "one weight scale per output channel"),
+       field("equalize", &Recipe::equalize,
+             "features of linear attentions share a scale after factors that cancel"),
+       field("own_mean_scale", &Recipe::own_mean_scale, "false: a mean keeps its operand's scale"),
+       field("zero_points", &Recipe::zero_points,
+             "GELU's output uses all codes where linear nodes alone read it")});
+  section("operators",
+          {field("softmax", &Recipe::softmax,
+                 "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), "
+                 "itamax, lut (table of exponentials, where the target has Table)"),
+           field("fitted_gelu", &Recipe::fitted_gelu,
+                 "iGELU's constants fit the calibration data; false: I-BERT's")});
+  section("requant",
+          {field("effective_scales", &Recipe::effective_scales,
+                 "false: a rounded multiplier counts as if it were exact"),
+           field("exact_multipliers", &Recipe::exact_multipliers,
+                 "weights stretched until each channel's multiplier is an integer"),
+           field("merge_requants", &Recipe::merge_requants,
+                 "false: a second requant reads the 8 bits of the first"),
+           field("requant_bits", &Recipe::requant_bits,
+                 "width of x*mul + add on the target; 32 lets those that have 64 use it"),
+           field("max_shift", &Recipe::max_shift,
+                 "largest shift; each node takes the largest that is proven safe")});
+  section("evaluation",
+          {field("metric", &Recipe::metric,
+                 "top1; cer, wer: greedy CTC against rows of symbols; si-sdr: enhanced speech")});
+  section("gates", {field("min_sqnr_db", &Recipe::min_sqnr_db, "0: no gate"),
+                    field("min_agreement", &Recipe::min_agreement, "0: no gate"),
+                    field("max_top1_drop", &Recipe::max_top1_drop,
+                          "of the metric: in points, of si-sdr in dB; 0: no gate")});
+  return all;
+}
+
+/// Every key with one value, in the order in which a recipe is written.
+const std::vector<Field>& fields() {
+  static const std::vector<Field> all = make_fields();
+  return all;
 }
 
 [[noreturn]] void reject(const std::string& file, const toml::node& node, const std::string& key,
@@ -256,7 +269,9 @@ Recipe parse_recipe(std::string_view toml_text, const std::string& file_name) {
     if (const toml::node* preset = table.get("preset")) {
       const auto name = preset->value_exact<std::string>();
       const auto known = name ? preset_recipe(*name) : std::nullopt;
-      if (!known) reject(file_name, *preset, "preset", "is none of \"default\", \"accurate\" and \"quantlib\"");
+      if (!known)
+        reject(file_name, *preset, "preset",
+               "is none of \"default\", \"accurate\" and \"quantlib\"");
       recipe = *known;
       table.erase("preset");
     }
