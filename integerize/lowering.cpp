@@ -176,14 +176,6 @@ void Lowering::assign_precision() {
   std::erase_if(wide, [&](ValueId v) { return options_.grids.contains(source_.value(v).name); });
   wide_ = values_of_16_bits(source_, options_.precision, std::move(wide));
   weight_levels_of_ = weight_levels_by_rule(source_, options_.weight_levels_of);
-  if (width("RequantShift") == Width::bits16) return;
-  for (ValueId id : wide_) {
-    const NodeId producer = source_.value(id).producer;
-    refusals_.push_back({producer.valid() ? source_.node(producer).name : source_.value(id).name,
-                         producer.valid() ? source_.node(producer).op : "input",
-                         fmt::format("the recipe gives it 16 bits, and {} has no 16-bit tensors",
-                                     options_.target.name)});
-  }
 }
 
 double Lowering::largest_code(ValueId value, Width reader) const {
@@ -353,6 +345,12 @@ std::vector<NotInteger> refusals_of(const Graph& canonical, const IntegerizeOpti
   return lowering.refusals();
 }
 
+/// How many tensors the recipe gives 16 bits that the target does not have.
+std::size_t tensors_too_wide(const Graph& canonical, const IntegerizeOptions& options) {
+  if (options.target.int16.contains("RequantShift")) return 0;
+  return values_of_16_bits(canonical, options.precision, {}).size();
+}
+
 /// With the abilities that count for this network, and what follows from them.
 IntegerizeOptions settled(const Graph& canonical, IntegerizeOptions options) {
   const std::vector<TargetAbilities> of = std::move(options.target.integers_of);
@@ -361,7 +359,7 @@ IntegerizeOptions settled(const Graph& canonical, IntegerizeOptions options) {
     options.target = target;
     options.target.name = name;
     options = settled(canonical, std::move(options));
-    if (refusals_of(canonical, options).empty()) break;
+    if (tensors_too_wide(canonical, options) == 0 && refusals_of(canonical, options).empty()) break;
   }
   options.requant.max_add_per_mul = options.target.max_add_per_mul;
   options.requant.wide_products =
@@ -369,11 +367,21 @@ IntegerizeOptions settled(const Graph& canonical, IntegerizeOptions options) {
   return options;
 }
 
+/// settled(). \throws Error{not_integer} where the recipe asks for widths that the target lacks.
+IntegerizeOptions checked(const Graph& canonical, const IntegerizeOptions& options) {
+  IntegerizeOptions out = settled(canonical, options);
+  if (const std::size_t count = tensors_too_wide(canonical, out); count > 0)
+    throw Error(ErrorCode::not_integer, out.target.name,
+                fmt::format("has no 16-bit tensors, and the recipe asks for {}", count),
+                "take a target that has them (waveq), or leave 16 bits out of the recipe");
+  return out;
+}
+
 }  // namespace
 
 IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
                           const IntegerizeOptions& options) {
-  Lowering lowering(canonical, ranges, settled(canonical, options));
+  Lowering lowering(canonical, ranges, checked(canonical, options));
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;
   std::string list;
@@ -385,7 +393,7 @@ IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
 }
 
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options) {
-  return refusals_of(canonical, settled(canonical, options));
+  return refusals_of(canonical, checked(canonical, options));
 }
 
 }  // namespace waveq

@@ -124,6 +124,7 @@ IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
                           const IntegerizeOptions& options);
 
 /// Why each node that cannot be lowered cannot; empty when all can. Needs no calibration.
+/// \throws Error{not_integer} where `options.precision` asks for widths that the target lacks.
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options);
 
 /// A lowering rule as `waveq passes` lists it.
