@@ -179,7 +179,8 @@ Json parse(std::string_view text, const std::string& where) {
   try {
     json = Json::parse(text.begin(), text.end(), watch);
   } catch (const Json::exception& e) {
-    refuse(where, fmt::format("is not JSON ({})", e.what()));
+    refuse(where, fmt::format("is not JSON ({})", e.what()),
+           "name a table that `waveq calibrate` wrote");
   }
   if (!repeated.empty()) refuse(where, fmt::format("has '{}' twice", repeated), "keep one of them");
   return json;

@@ -30,11 +30,13 @@ int exit_code(ErrorCode code) {
 
 namespace {
 
-/// "name=1,1,8192".
+/// "name=1,1,8192". \throws Error{invalid_argument}.
 std::pair<std::string, Shape> parse_shape(const std::string& text) {
+  const auto refuse = [&](const char* what) {
+    throw Error(ErrorCode::invalid_argument, fmt::format("'{}'", text), what);
+  };
   const std::size_t equals = text.rfind('=');
-  if (equals == std::string::npos || equals == 0)
-    throw CLI::ValidationError("--input-shape", fmt::format("'{}' is not NAME=1,1,8192", text));
+  if (equals == std::string::npos || equals == 0) refuse("is not NAME=1,1,8192");
   Shape shape;
   std::string_view rest = std::string_view(text).substr(equals + 1);
   while (!rest.empty()) {
@@ -43,47 +45,25 @@ std::pair<std::string, Shape> parse_shape(const std::string& text) {
     const auto used = static_cast<std::size_t>(end - rest.data());
     if (error != std::errc{} || d < 1 ||
         (used < rest.size() && (rest[used] != ',' || used + 1 == rest.size())))
-      throw CLI::ValidationError(
-          "--input-shape",
-          fmt::format("'{}' is not NAME=1,1,8192 with dimensions of 1 or more", text));
+      refuse("is not NAME=1,1,8192 with dimensions of 1 or more");
     shape.push_back(d);
     rest.remove_prefix(used < rest.size() ? used + 1 : used);
   }
-  if (shape.empty())
-    throw CLI::ValidationError("--input-shape", fmt::format("'{}' names no dimensions", text));
+  if (shape.empty()) refuse("names no dimensions");
   return {text.substr(0, equals), shape};
 }
 
-std::string check_shape(const std::string& text) {
-  parse_shape(text);
-  return {};
-}
-
-std::string check_pass(const std::string& name) {
-  try {
-    find_rule(name);
-    return {};
-  } catch (const Error& e) {
-    return e.what();
-  }
-}
-
-std::string check_target(const std::string& name) {
-  try {
-    find_target(name);
-    return {};
-  } catch (const Error& e) {
-    return e.what();
-  }
-}
-
-std::string check_observer(const std::string& text) {
-  try {
-    parse_observer(text);
-    return {};
-  } catch (const Error& e) {
-    return e.what();
-  }
+/// A check of CLI11 out of a parser that throws Error.
+template <class F>
+auto accepted_by(F parse) {
+  return [parse](const std::string& text) {
+    try {
+      parse(text);
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  };
 }
 
 }  // namespace
@@ -99,13 +79,13 @@ void Common::add(CLI::App& app, unsigned flags) {
   if (flags & kTarget)
     app.add_option("--target", target, "a name from `waveq targets` (default: deeploy-generic)")
         ->type_name("NAME")
-        ->check(check_target);
+        ->check(accepted_by(find_target));
   if (flags & kObserver)
     app.add_option(
            "--observer", observer,
            "how ranges follow from samples: mse (default), min_max, histogram, percentile:99.9")
         ->type_name("NAME")
-        ->check(check_observer);
+        ->check(accepted_by(parse_observer));
   if (flags & kThreads)
     app.add_option("--threads", threads,
                    "worker threads (default: all cores); changes no byte of the result")
@@ -114,13 +94,13 @@ void Common::add(CLI::App& app, unsigned flags) {
   if (flags & kShapes)
     app.add_option("--input-shape", input_shapes, "closes open dimensions: NAME=1,1,8192")
         ->type_name("NAME=DIMS")
-        ->check(check_shape)
+        ->check(accepted_by(parse_shape))
         ->allow_extra_args(false);
   if (flags & kPasses)
     app.add_option("--passes", passes, "only these rewrite rules (`waveq passes` lists them)")
         ->type_name("A,B")
         ->delimiter(',')
-        ->check(check_pass);
+        ->check(accepted_by(find_rule));
   if (flags & kSeed)
     app.add_option("--seed", seed, "of everything drawn at random")
         ->type_name("N")

@@ -1,13 +1,13 @@
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include "cli.h"
 #include "waveq/graph/version.h"
@@ -16,7 +16,8 @@ namespace waveq::cli {
 namespace {
 
 void set_up_log() {
-  auto log = std::make_shared<spdlog::logger>("waveq", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto log =
+      std::make_shared<spdlog::logger>("waveq", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   log->set_pattern("%v");
   spdlog::set_default_logger(log);
 }
@@ -28,12 +29,17 @@ void complain(const std::string& message) {
 
 int main_with(int argc, char** argv) {
   set_up_log();
-  CLI::App app{"waveq makes a float ONNX network compute with integers only, proves that it cannot overflow, and\n"
-               "hands over golden vectors for the kernels of its target."};
+  CLI::App app{
+      "waveq makes a float ONNX network compute with integers only, proves that it cannot "
+      "overflow, and\n"
+      "hands over golden vectors for the kernels of its target."};
   app.set_version_flag("--version", fmt::format("waveq {}", kVersion));
   app.require_subcommand(1);
-  app.footer("\nExample:\n  waveq quantize model.onnx --calib calib.npz --eval test.npz -o out\n\nExit codes: 0 done, 1 error, 2 usage, 3 cannot be made integer, 4 overflow not excluded, 5 gate missed.\n"
-             "waveq VERB --help explains each verb.");
+  app.footer(
+      "\nExample:\n  waveq quantize model.onnx --calib calib.npz --eval test.npz -o out\n\nExit "
+      "codes: 0 done, 1 error, 2 usage, 3 cannot be made integer, 4 overflow not excluded, 5 gate "
+      "missed.\n"
+      "waveq COMMAND --help explains each.");
 
   bool quiet = false, verbose = false;
   std::vector<std::pair<CLI::App*, Action>> verbs;
@@ -43,7 +49,8 @@ int main_with(int argc, char** argv) {
     sub->add_flag("-v,--verbose", verbose, "more about what happens");
     verbs.emplace_back(sub, add(*sub));
   };
-  verb("quantize", "the main job: float model and samples -> finished integer folder", add_quantize);
+  verb("quantize", "the main job: float model and samples -> finished integer folder",
+       add_quantize);
   verb("inspect", "what a model holds, and what would stay float", add_inspect);
   verb("rewrite", "float-to-float canonicalization alone", add_rewrite);
   verb("calibrate", "the calibration table alone; `calibrate merge` joins shards", add_calibrate);
@@ -54,26 +61,36 @@ int main_with(int argc, char** argv) {
   verb("sweep", "what quantizing each tensor costs, and which remedies help", add_sweep);
   verb("lint", "what the target would reject or compute wrongly, with remedies", add_lint);
   verb("vectors", "golden vectors for each kernel: designed inputs, expected outputs", add_vectors);
-  verb("passes", "the pipeline, rewrite rules, lowering rules, observers and quantizers", add_passes);
+  verb("passes", "the pipeline, rewrite rules, lowering rules, observers and quantizers",
+       add_passes);
   verb("ops", "the operators waveq knows", add_ops);
   verb("targets", "the target profiles", add_targets);
 
-  if (argc > 1 && argv[1][0] != '-' && std::ranges::none_of(verbs, [&](const auto& v) { return v.first->get_name() == argv[1]; })) {
-    complain(fmt::format("'{}' is not a verb; see `waveq --help`", argv[1]));
+  if (argc > 1 && argv[1][0] != '-' &&
+      std::ranges::none_of(verbs, [&](const auto& v) { return v.first->get_name() == argv[1]; })) {
+    complain(fmt::format("'{}' is not a command; see `waveq --help`", argv[1]));
     return kUsage;
   }
   try {
     app.parse(argc, argv);
+    spdlog::set_level(verbose ? spdlog::level::debug
+                      : quiet ? spdlog::level::err
+                              : spdlog::level::info);
+    for (auto& [sub, action] : verbs)
+      if (sub->parsed()) return action();
+    return kUsage;
   } catch (const CLI::Success& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    complain(fmt::format("{}; see `waveq {}--help`", e.what(), app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " "));
+    // A misspelt flag is told before the one that it leaves missing.
+    const std::vector<std::string> unknown = app.remaining(true);
+    complain(fmt::format(
+        "{}; see `waveq {}--help`",
+        unknown.empty() ? std::string(e.what())
+                        : fmt::format("'{}' is not expected", unknown.front()),
+        app.get_subcommands().empty() ? "" : app.get_subcommands().front()->get_name() + " "));
     return kUsage;
   }
-  spdlog::set_level(verbose ? spdlog::level::debug : quiet ? spdlog::level::err : spdlog::level::info);
-  for (auto& [sub, action] : verbs)
-    if (sub->parsed()) return action();
-  return kUsage;
 }
 
 }  // namespace
@@ -85,9 +102,6 @@ int main(int argc, char** argv) {
     const int code = main_with(argc, argv);
     end_progress();
     return code;
-  } catch (const CLI::ParseError& e) {
-    complain(e.what());
-    return kUsage;
   } catch (const waveq::Error& e) {
     complain(e.what());
     return exit_code(e.code());

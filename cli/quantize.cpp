@@ -152,7 +152,8 @@ Action add_quantize(CLI::App& app) {
                  "top1 (default); cer, wer: error rate of greedy CTC decoding, with `labels` or "
                  "`digits` [N,L] padded with -1; si-sdr: improvement of noisy audio in dB, with "
                  "`clean` [N,L]")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"top1", "cer", "wer", "si-sdr"}));
   app.add_option("-o,--output", o->out, "folder to write; replaced as a whole if waveq wrote it")
       ->required()
       ->type_name("DIR");

@@ -24,13 +24,14 @@ using File = std::unique_ptr<std::FILE, Closer>;
 [[noreturn]] void fail(const fs::path& path, std::string_view doing, int error) {
   throw Error(ErrorCode::io, path.string(),
               fmt::format("cannot {}: {}", doing, std::strerror(error)),
-              error == ENOENT ? "check the path" : "");
+              error == ENOENT || error == ENOTDIR ? "check the path" : "");
 }
 
-/// fopen succeeds on a folder and leaves the error to the first read; say it at once.
+/// fopen succeeds on a folder and leaves the error to the first read: said at once.
 File open_to_read(const fs::path& path) {
   std::error_code ignored;
-  if (fs::is_directory(path, ignored)) fail(path, "read", EISDIR);
+  if (fs::is_directory(path, ignored))
+    throw Error(ErrorCode::io, path.string(), "is a folder", "name a file");
   File file(std::fopen(path.c_str(), "rb"));
   if (!file) fail(path, "open", errno);
   return file;

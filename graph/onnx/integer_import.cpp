@@ -75,7 +75,7 @@ Tensor narrowest_integer(const Tensor& tensor, DType at_least, const std::string
     throw Error(ErrorCode::parse, where,
                 fmt::format("element {} is {}, not an integer", i,
                             tensor.as<float>()[static_cast<std::size_t>(i)]),
-                "an integer network has integral constants; run this one as a float network");
+                "an integer network has integral constants; quantize a float network first");
   float low = 0, high = 0;
   for (float x : tensor.as<float>()) {
     low = std::min(low, x);
