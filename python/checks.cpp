@@ -10,48 +10,33 @@ namespace waveq::python {
 
 namespace py = pybind11;
 namespace fs = std::filesystem;
+using namespace py::literals;
 
 namespace {
 
 py::dict mismatch_dict(const Mismatch& m) {
-  py::dict d;
-  d["tensor"] = m.tensor;
-  d["index"] = py::tuple(py::cast(m.index));
-  d["expected"] = m.expected;
-  d["got"] = m.got;
-  d["differing"] = m.differing;
-  d["elements"] = m.elements;
-  return d;
+  return py::dict("tensor"_a = m.tensor, "index"_a = py::tuple(py::cast(m.index)),
+                  "expected"_a = m.expected, "got"_a = m.got, "differing"_a = m.differing,
+                  "elements"_a = m.elements);
 }
 
 py::dict verify(const fs::path& dir) {
   const VerifyReport report = without_gil([&] { return verify_folder(dir); });
-  py::list mismatches;
-  for (const Mismatch& m : report.mismatches) mismatches.append(mismatch_dict(m));
-  py::dict out;
-  out["outputs"] = report.outputs;
-  out["activations"] = report.activations;
-  out["unmatched"] = report.unmatched;
-  out["mismatches"] = mismatches;
-  return out;
+  return py::dict("outputs"_a = report.outputs, "activations"_a = report.activations,
+                  "unmatched"_a = report.unmatched,
+                  "mismatches"_a = list_of(report.mismatches, mismatch_dict));
 }
 
 py::list compare(const fs::path& a, const fs::path& b) {
-  py::list out;
-  for (const Comparison& c : without_gil([&] { return compare_dumps(a, b); })) {
-    py::dict d;
-    d["tensor"] = c.tensor;
-    d["integer"] = c.integer;
-    d["elements"] = c.elements;
-    d["differing"] = c.differing;
-    d["sqnr_db"] = c.integer ? py::object(py::none()) : py::cast(c.sqnr_db);
-    d["cosine"] = c.cosine;
-    d["problem"] = c.problem;
-    d["extra"] = c.extra;
-    d["first"] = c.first ? py::object(mismatch_dict(*c.first)) : py::object(py::none());
-    out.append(d);
-  }
-  return out;
+  const auto comparison_dict = [](const Comparison& c) {
+    return py::dict(
+        "tensor"_a = c.tensor, "integer"_a = c.integer, "elements"_a = c.elements,
+        "differing"_a = c.differing,
+        "sqnr_db"_a = c.integer ? py::object(py::none()) : py::cast(c.sqnr_db),
+        "cosine"_a = c.cosine, "problem"_a = c.problem, "extra"_a = c.extra,
+        "first"_a = c.first ? py::object(mismatch_dict(*c.first)) : py::object(py::none()));
+  };
+  return list_of(without_gil([&] { return compare_dumps(a, b); }), comparison_dict);
 }
 
 py::list lint_file(const fs::path& file, const std::string& target) {
@@ -60,14 +45,9 @@ py::list lint_file(const fs::path& file, const std::string& target) {
   py::list out;
   for (const LintFinding& f : report.findings) {
     if (!f.applies) continue;
-    py::dict d;
-    d["id"] = f.check->id;
-    d["check"] = f.check->name;
-    d["effect"] = std::string(to_string(f.check->effect));
-    d["node"] = f.node;
-    d["problem"] = f.problem;
-    d["remedy"] = f.check->remedy;
-    out.append(d);
+    out.append(py::dict("id"_a = f.check->id, "check"_a = f.check->name,
+                        "effect"_a = std::string(to_string(f.check->effect)), "node"_a = f.node,
+                        "problem"_a = f.problem, "remedy"_a = f.check->remedy));
   }
   return out;
 }

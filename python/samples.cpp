@@ -5,6 +5,8 @@
 
 #include <mutex>
 
+#include "waveq/export/target.h"
+
 namespace waveq::python {
 
 namespace py = pybind11;
@@ -147,6 +149,20 @@ SampleData sample_data(py::object make_iterator, std::string name) {
     }
     return std::make_unique<SharedSamples>(*spool);
   });
+}
+
+QuantizeJob job_of(const ModelData& model, const SampleData& calibration,
+                   const std::optional<SampleData>& evaluation, const Recipe& recipe,
+                   unsigned threads, const py::object& progress) {
+  QuantizeJob job;
+  job.model = model;
+  job.calibration_data = calibration;
+  job.evaluation_data = evaluation;
+  job.recipe = recipe;
+  job.threads = threads;
+  job.progress = progress_of(progress);
+  job.target = find_target(recipe.target).abilities();
+  return job;
 }
 
 }  // namespace waveq::python

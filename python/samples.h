@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "waveq/calibration/dataset.h"
-#include "waveq/integerize/evaluate.h"
+#include "waveq/integerize/pipeline.h"
 
 namespace waveq::python {
 
@@ -24,5 +24,10 @@ Progress progress_of(const pybind11::object& callable);
 /// type (waveq/_data.py). Inputs borrow the arrays' memory. What comes is spooled on its way, so a
 /// generator will do; all openings of one SampleData share that copy.
 SampleData sample_data(pybind11::object make_iterator, std::string name);
+
+/// A job of these parts, for the abilities of the recipe's target.
+QuantizeJob job_of(const ModelData& model, const SampleData& calibration,
+                   const std::optional<SampleData>& evaluation, const Recipe& recipe,
+                   unsigned threads, const pybind11::object& progress);
 
 }  // namespace waveq::python

@@ -4,72 +4,42 @@
 
 #include "bindings.h"
 #include "samples.h"
-#include "waveq/export/target.h"
 
 namespace waveq::python {
 
 namespace py = pybind11;
+using namespace py::literals;
 
 namespace {
 
 py::dict accuracy_dict(const Accuracy& a) {
-  py::dict d;
-  d["output_sqnr_db"] = a.output_sqnr_db;
-  d["median_sqnr_db"] = a.median_sqnr_db;
-  d["trimmed_sqnr_db"] = a.trimmed_sqnr_db;
-  d["agreement"] = a.agreement;
-  d["top1"] = a.integer_top1;
-  return d;
+  return py::dict("output_sqnr_db"_a = a.output_sqnr_db, "median_sqnr_db"_a = a.median_sqnr_db,
+                  "trimmed_sqnr_db"_a = a.trimmed_sqnr_db, "agreement"_a = a.agreement,
+                  "top1"_a = a.integer_top1);
 }
 
 py::dict cost_dict(const TensorCost& c) {
-  py::dict d;
-  d["tensor"] = c.tensor;
-  d["made_by"] = c.made_by;
-  d["scale"] = c.scale;
-  d["n_levels"] = c.levels;
-  d["alone"] = accuracy_dict(c.alone);
-  return d;
+  return py::dict("tensor"_a = c.tensor, "made_by"_a = c.made_by, "scale"_a = c.scale,
+                  "n_levels"_a = c.levels, "alone"_a = accuracy_dict(c.alone));
 }
 
 py::dict remedy_dict(const Remedy& r) {
-  py::dict d;
-  d["tensor"] = r.tensor;
-  d["change"] = r.change;
-  d["gain_db"] = r.gain_db;
-  d["gains_db"] = r.gains_db;
-  d["agreement_change"] = r.agreement_change;
-  d["recommended"] = r.recommended;
-  d["refused"] = r.refused;
-  return d;
+  return py::dict("tensor"_a = r.tensor, "change"_a = r.change, "gain_db"_a = r.gain_db,
+                  "gains_db"_a = r.gains_db, "agreement_change"_a = r.agreement_change,
+                  "recommended"_a = r.recommended, "refused"_a = r.refused);
 }
 
 py::dict sweep_model(const ModelData& model, const SampleData& calibration,
                      const std::optional<SampleData>& evaluation, const Recipe& recipe,
                      const SweepOptions& options, unsigned threads, const py::object& progress) {
-  QuantizeJob job;
-  job.model = model;
-  job.calibration_data = calibration;
-  job.evaluation_data = evaluation;
-  job.recipe = recipe;
-  job.threads = threads;
-  job.progress = progress_of(progress);
-  job.target = find_target(recipe.target).abilities();
+  const QuantizeJob job = job_of(model, calibration, evaluation, recipe, threads, progress);
   const SweepResult result = without_gil([&] { return sweep(job, options); });
-  py::list tensors, remedies;
-  for (const TensorCost& c : result.costs) tensors.append(cost_dict(c));
-  for (const Remedy& r : result.remedies) remedies.append(remedy_dict(r));
-  py::dict d;
-  d["integer"] = accuracy_dict(result.integer);
-  d["tensors"] = tensors;
-  d["remedies"] = remedies;
-  d["recommended"] = result.changes;
-  d["recommended_gain_db"] = result.best_gain_db;
-  d["recipe"] = result.best;
-  d["samples"] = result.samples;
-  d["repeats"] = result.repeats;
-  d["data"] = result.measured_on_calibration_data ? "calibration" : "evaluation";
-  return d;
+  return py::dict(
+      "integer"_a = accuracy_dict(result.integer), "tensors"_a = list_of(result.costs, cost_dict),
+      "remedies"_a = list_of(result.remedies, remedy_dict), "recommended"_a = result.changes,
+      "recommended_gain_db"_a = result.best_gain_db, "recipe"_a = result.best,
+      "samples"_a = result.samples, "repeats"_a = result.repeats,
+      "data"_a = result.measured_on_calibration_data ? "calibration" : "evaluation");
 }
 
 }  // namespace
