@@ -7,15 +7,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::refusal;
-using test::rewrite_checked;
-using test::Rewritten;
 
 TEST_CASE("replace_softmax_axis: one of the axes becomes the last, flattened ones a row") {
   for (const std::int64_t axis : {0, 1, 2, -1, -2, -3}) {
@@ -275,4 +268,4 @@ TEST_CASE("cancel_common_maximum, negate_stabilized_exponent: the stabilizer of 
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

@@ -5,15 +5,8 @@
 #include "net.h"
 #include "waveq/graph/infer.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::refusal;
-using test::rewrite_checked;
-using test::Rewritten;
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
@@ -270,4 +263,4 @@ TEST_CASE("eliminate_duplicates: an operator waveq does not know is left alone")
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

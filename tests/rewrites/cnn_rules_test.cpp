@@ -5,15 +5,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::refusal;
-using test::rewrite_checked;
-using test::Rewritten;
 
 TEST_CASE("replace_hard_sigmoid_with_clip: factor, term and clip, defaults as ONNX has them") {
   Net net;
@@ -159,4 +152,4 @@ TEST_CASE("replace_conv_transpose_with_conv: normalization goes into its weights
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

@@ -6,10 +6,8 @@
 #include "net.h"
 #include "waveq/graph/error.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::Net;
 
 /// A rule that replaces one operator of one operand by another.
 Rule swap(std::string name, std::string from, std::string to) {
@@ -263,4 +261,4 @@ TEST_CASE("driver: the report is the same for the same graph") {
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

@@ -5,13 +5,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::rewrite_checked;
 
 Attrs axes(std::vector<std::int64_t> values) {
   return attrs({{"axes", std::move(values)}, {"keepdims", std::int64_t{1}}});
@@ -102,4 +97,4 @@ TEST_CASE("replace_instance_norm: rows of a LayerNormalization, then gain and bi
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

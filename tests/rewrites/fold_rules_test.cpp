@@ -7,15 +7,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::refusal;
-using test::rewrite_checked;
-using test::Rewritten;
 
 /// Batch normalization over the given number of channels; variances are positive.
 ValueId batch_norm(Net& net, ValueId x, std::int64_t channels, Attrs attributes = {}) {
@@ -362,4 +355,4 @@ TEST_CASE("rules: names are unique verb_object, and every field of the table is 
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

@@ -6,15 +6,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::refusal;
-using test::rewrite_checked;
-using test::Rewritten;
 
 /// One spelling of GELU: builds it behind x.
 using Spelling = std::function<ValueId(Net&, ValueId)>;
@@ -369,4 +362,4 @@ TEST_CASE("fuse_bias_into_linear: refuses what is not a bias") {
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

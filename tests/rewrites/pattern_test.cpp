@@ -4,10 +4,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::Net;
 
 NodeId producer(const Graph& graph, ValueId id) { return graph.value(id).producer; }
 
@@ -92,4 +90,4 @@ TEST_CASE("pattern: optional inputs, alternatives and attributes") {
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test

@@ -4,14 +4,8 @@
 
 #include "net.h"
 
-namespace waveq {
+namespace waveq::test {
 namespace {
-
-using test::attrs;
-using test::ints;
-using test::Net;
-using test::refusal;
-using test::rewrite_checked;
 
 /// The network y = build(net, x), x of `shape`, after the named rules alone; its values are compared
 /// by rewrite_checked.
@@ -197,4 +191,4 @@ TEST_CASE("merge_matmul_rows: a gain along the columns goes into the weights fir
 }
 
 }  // namespace
-}  // namespace waveq
+}  // namespace waveq::test
