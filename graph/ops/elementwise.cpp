@@ -3,51 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <type_traits>
 
-#include "kernels/dense.h"
 #include "ops/families.h"
-#include "ops/op_util.h"
+#include "ops/broadcast_pairs.h"
 
-// Arithmetic, comparisons and logic, element by element with NumPy broadcasting.
+// Arithmetic of several operands, element by element with NumPy broadcasting.
 namespace waveq::ops {
-
-namespace {
-
-/// out[i] = f(a[i], b[i]) under broadcasting. Runs of equal or constant operands are told apart so
-/// that the compiler can vectorize them.
-template <class In, class Out, class F>
-void map_pair(const In* a, const Shape& a_shape, const In* b, const Shape& b_shape, Out* out,
-              const Shape& out_shape, F f) {
-  BroadcastLoop<2>(out_shape, {&a_shape, &b_shape})
-      .run([&](std::int64_t o, auto at, std::int64_t n, auto step) {
-        const In *x = a + at[0], *y = b + at[1];
-        Out* z = out + o;
-        if (step[0] == 1 && step[1] == 1) {
-          for (std::int64_t i = 0; i < n; ++i) z[i] = f(x[i], y[i]);
-        } else if (step[0] == 1) {
-          const In fixed = *y;
-          for (std::int64_t i = 0; i < n; ++i) z[i] = f(x[i], fixed);
-        } else if (step[1] == 1) {
-          const In fixed = *x;
-          for (std::int64_t i = 0; i < n; ++i) z[i] = f(fixed, y[i]);
-        } else {
-          std::fill_n(z, n, f(*x, *y));
-        }
-      });
-}
-
-template <class In, class Out, class F>
-void map_tensors(const Tensor& a, const Tensor& b, Tensor& out, F f) {
-  map_pair(a.as<In>().data(), a.shape(), b.as<In>().data(), b.shape(), out.as<Out>().data(),
-           out.shape(), f);
-}
 
 Shape joint_shape(const InferContext& ctx) {
   return broadcast(ctx.input(0).shape, ctx.input(1).shape, place(ctx.node));
 }
 
-bool is_float(const InferContext& ctx) {
+bool both_float(const InferContext& ctx) {
   const DType a = numeric_input(ctx, 0).dtype, b = numeric_input(ctx, 1).dtype;
   if ((a == DType::f32) != (b == DType::f32))
     ctx.fail(fmt::format("operands are {} and {}; both f32 or both integers are wanted",
@@ -56,9 +23,11 @@ bool is_float(const InferContext& ctx) {
   return a == DType::f32;
 }
 
+namespace {
+
 std::vector<TensorType> infer_arithmetic(const InferContext& ctx) {
   const DType out =
-      is_float(ctx) ? DType::f32 : accumulator_dtype(ctx.input(0).dtype, ctx.input(1).dtype);
+      both_float(ctx) ? DType::f32 : accumulator_dtype(ctx.input(0).dtype, ctx.input(1).dtype);
   return {{out, joint_shape(ctx)}};
 }
 
@@ -271,158 +240,6 @@ OpDef float_sum(std::string name, bool divides) {
               }};
 }
 
-// ---- Comparisons and logic.
-
-template <class Op>
-OpDef comparison(std::string name, std::string versions, Op op) {
-  const auto infer = [](const InferContext& ctx) -> Types {
-    const bool booleans =
-        ctx.input(0).dtype == DType::boolean && ctx.input(1).dtype == DType::boolean;
-    if (!booleans) is_float(ctx);
-    return {{DType::boolean, joint_shape(ctx)}};
-  };
-  const auto eval = [op](const EvalContext& ctx) {
-    const DType dtype = ctx.input(0).dtype();
-    if (dtype == DType::f32)
-      return map_tensors<float, bool>(ctx.input(0), ctx.input(1), ctx.output(), op);
-    if (dtype == DType::boolean)
-      return map_tensors<bool, bool>(ctx.input(0), ctx.input(1), ctx.output(), op);
-    const As<std::int64_t> a(ctx.input(0)), b(ctx.input(1));
-    map_pair(a.data(), ctx.input(0).shape(), b.data(), ctx.input(1).shape(),
-             ctx.output().as<bool>().data(), ctx.output().shape(), op);
-  };
-  return {.name = name,
-          .inputs = {"A", "B"},
-          .attrs = {},
-          .spec = "ONNX " + name + versions,
-          .infer = infer,
-          .eval = eval};
-}
-
-void require_boolean(const InferContext& ctx, std::size_t i) {
-  if (ctx.input(i).dtype != DType::boolean)
-    ctx.fail(fmt::format("input {} is {}, bool is wanted", i, to_string(ctx.input(i))));
-}
-
-template <class Op>
-OpDef logic(std::string name, Op op) {
-  return {.name = name,
-          .inputs = {"A", "B"},
-          .attrs = {},
-          .spec = "ONNX " + name + "-7",
-          .infer = [](const InferContext& ctx) -> Types {
-            require_boolean(ctx, 0);
-            require_boolean(ctx, 1);
-            return {{DType::boolean, joint_shape(ctx)}};
-          },
-          .eval =
-              [op](const EvalContext& ctx) {
-                map_tensors<bool, bool>(ctx.input(0), ctx.input(1), ctx.output(), op);
-              }};
-}
-
-OpDef not_op() {
-  return {.name = "Not",
-          .inputs = {"X"},
-          .attrs = {},
-          .spec = "ONNX Not-1",
-          .infer = [](const InferContext& ctx) -> Types {
-            require_boolean(ctx, 0);
-            return {ctx.input(0)};
-          },
-          .eval =
-              [](const EvalContext& ctx) {
-                std::ranges::transform(ctx.input(0).as<bool>(), ctx.output().as<bool>().begin(),
-                                       std::logical_not<>());
-              }};
-}
-
-// ---- Where.
-
-std::vector<TensorType> infer_where(const InferContext& ctx) {
-  require_boolean(ctx, 0);
-  if (ctx.input(1).dtype != ctx.input(2).dtype)
-    ctx.fail(fmt::format("choices are {} and {}", to_string(ctx.input(1)), to_string(ctx.input(2))),
-             "insert a Cast");
-  const Shape choices = broadcast(ctx.input(1).shape, ctx.input(2).shape, place(ctx.node));
-  return {{ctx.input(1).dtype, broadcast(ctx.input(0).shape, choices, place(ctx.node))}};
-}
-
-void eval_where(const EvalContext& ctx) {
-  const Tensor &a = ctx.input(1), &b = ctx.input(2);
-  const auto condition = ctx.input(0).as<bool>();
-  std::byte* out = ctx.output().bytes().data();
-  const auto width = static_cast<std::int64_t>(size_of(a.dtype()));
-  BroadcastLoop<3>(ctx.output().shape(), {&ctx.input(0).shape(), &a.shape(), &b.shape()})
-      .run([&](std::int64_t o, auto at, std::int64_t n, auto step) {
-        for (std::int64_t i = 0; i < n; ++i) {
-          const bool first = condition[at[0] + i * step[0]];
-          const std::byte* from = first ? a.bytes().data() + (at[1] + i * step[1]) * width
-                                        : b.bytes().data() + (at[2] + i * step[2]) * width;
-          copy_bytes(out + (o + i) * width, from, static_cast<std::size_t>(width));
-        }
-      });
-}
-
-// ---- Unary.
-
-template <class F>
-OpDef unary_f32(std::string name, std::string versions, F f) {
-  return {.name = name,
-          .inputs = {"X"},
-          .attrs = {},
-          .spec = "ONNX " + name + versions,
-          .infer = [](const InferContext& ctx) -> Types { return {float_input(ctx, 0)}; },
-          .eval =
-              [f](const EvalContext& ctx) {
-                const auto x = ctx.input(0).as<float>();
-                const auto y = ctx.output().as<float>();
-                for (std::size_t i = 0; i < x.size(); ++i) y[i] = f(x[i]);
-              }};
-}
-
-/// As unary_f32 through a vectorized kernel.
-OpDef unary_kernel(std::string name, std::string versions,
-                   void (*kernels::Dense::*kernel)(std::int64_t, const float*, float*)) {
-  OpDef op = unary_f32(name, versions, [](float x) { return x; });
-  op.eval = [kernel](const EvalContext& ctx) {
-    const auto x = ctx.input(0).as<float>();
-    (kernels::dense().*kernel)(static_cast<std::int64_t>(x.size()), x.data(),
-                               ctx.output().as<float>().data());
-  };
-  return op;
-}
-
-/// Computed by libm in double and rounded once.
-template <class F>
-OpDef unary_double(std::string name, std::string versions, F f) {
-  return unary_f32(name, versions,
-                   [f](float x) { return static_cast<float>(f(static_cast<double>(x))); });
-}
-
-/// A unary operator that keeps integer dtypes too: exact, no rounding; -min and |min| do not fit
-/// (Overflow::error) or wrap to min (Overflow::wrap).
-template <class F>
-OpDef unary_numeric(std::string name, F f) {
-  OpDef op = unary_f32(name, "-6, 13", f);
-  op.infer = [](const InferContext& ctx) -> Types { return {numeric_input(ctx, 0)}; };
-  op.eval = [floats = op.eval, f](const EvalContext& ctx) {
-    if (ctx.input(0).dtype() == DType::f32) return floats(ctx);
-    visit_integer(ctx.input(0).dtype(), [&](auto t) {
-      using T = decltype(t);
-      const auto x = ctx.input(0).as<T>();
-      const auto y = ctx.output().as<T>();
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        const Wide exact = f(Wide{x[i]});
-        y[i] = static_cast<T>(exact);
-        if (exact != y[i] && ctx.overflow == Overflow::error)
-          fail_overflow(ctx, static_cast<std::int64_t>(i), exact, ctx.output().dtype());
-      }
-    });
-  };
-  return op;
-}
-
 }  // namespace
 }  // namespace waveq::ops
 
@@ -451,46 +268,6 @@ std::vector<OpDef> elementwise_ops() {
       float_sum("Mean", true),
       extremum("Min", MinOp{}),
       extremum("Max", MaxOp{}),
-      comparison("Equal", "-7, 11, 13, 19", [](auto a, auto b) { return a == b; }),
-      comparison("Less", "-7, 9, 13", [](auto a, auto b) { return a < b; }),
-      comparison("LessOrEqual", "-12, 16", [](auto a, auto b) { return a <= b; }),
-      comparison("Greater", "-7, 9, 13", [](auto a, auto b) { return a > b; }),
-      comparison("GreaterOrEqual", "-12, 16", [](auto a, auto b) { return a >= b; }),
-      logic("And", [](bool a, bool b) { return a && b; }),
-      logic("Or", [](bool a, bool b) { return a || b; }),
-      not_op(),
-      {.name = "Where",
-       .inputs = {"condition", "X", "Y"},
-       .attrs = {},
-       .spec = "ONNX Where-9, 16",
-       .infer = infer_where,
-       .eval = eval_where},
-      unary_numeric("Neg", [](auto x) { return -x; }),
-      unary_numeric("Abs",
-                    [](auto x) {
-                      // fabs for the sign of zero and NaN
-                      if constexpr (std::is_same_v<decltype(x), float>)
-                        return std::fabs(x);
-                      else
-                        return x < 0 ? -x : x;
-                    }),
-      unary_numeric("Sign",
-                    [](auto x) {
-                      using T = decltype(x);
-                      if constexpr (std::is_same_v<T, float>)
-                        if (x != x) return x;
-                      return static_cast<T>((x > T{0}) - (x < T{0}));
-                    }),
-      unary_f32("Sqrt", "-6, 13", [](float x) { return std::sqrt(x); }),
-      unary_f32("Reciprocal", "-6, 13", [](float x) { return 1.0f / x; }),
-      unary_f32("Floor", "-6, 13", [](float x) { return std::floor(x); }),
-      unary_f32("Ceil", "-6, 13", [](float x) { return std::ceil(x); }),
-      unary_f32("Round", "-11 (half to even)", [](float x) { return std::nearbyint(x); }),
-      unary_kernel("Exp", "-6, 13", &kernels::Dense::exp),
-      unary_kernel("Erf", "-9, 13", &kernels::Dense::erf),
-      unary_double("Log", "-6, 13", [](double x) { return std::log(x); }),
-      unary_double("Sin", "-7", [](double x) { return std::sin(x); }),
-      unary_double("Cos", "-7", [](double x) { return std::cos(x); }),
   };
 }
 

@@ -10,6 +10,8 @@ namespace waveq {
 std::vector<OpDef> linear_ops();
 std::vector<OpDef> einsum_ops();
 std::vector<OpDef> elementwise_ops();
+std::vector<OpDef> logic_ops();
+std::vector<OpDef> unary_ops();
 std::vector<OpDef> activation_ops();
 std::vector<OpDef> reduction_ops();
 std::vector<OpDef> movement_ops();
