@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <type_traits>
 
 #include "ops/families.h"
 #include "ops/broadcast_pairs.h"
