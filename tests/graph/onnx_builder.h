@@ -1,5 +1,6 @@
 #pragma once
 
+#include <doctest/doctest.h>
 #include <onnx/onnx_pb.h>
 
 #include <cstdint>
@@ -134,6 +135,21 @@ inline onnx::ModelProto small_model() {
   attr(node(m, "Softmax", {"y"}, {"p"}, "softmax"), "axis", std::int64_t{-1});
   output(m, "p");
   return m;
+}
+
+/// The error that reading `m` ends in.
+inline Error error_of(const onnx::ModelProto& m, const ReadOptions& options = {}) {
+  try {
+    read(m, options);
+  } catch (const Error& e) {
+    return e;
+  }
+  FAIL("no error");
+  return Error(ErrorCode::internal, "", "");
+}
+
+inline bool says(const Error& e, std::string_view text) {
+  return std::string_view(e.what()).find(text) != std::string::npos;
 }
 
 }  // namespace waveq::test
