@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,27 @@ void complain(const std::string& message) {
   fmt::print(stderr, "waveq: {}\n", message);
 }
 
+/// In the order of --help.
+constexpr struct Command {
+  const char *name, *summary;
+  Action (*add)(CLI::App&);
+} kCommands[] = {
+    {"quantize", "the main job: float model and samples -> finished integer folder", add_quantize},
+    {"inspect", "what a model holds, and what would stay float", add_inspect},
+    {"rewrite", "float-to-float canonicalization alone", add_rewrite},
+    {"calibrate", "the calibration table alone; `calibrate merge` joins shards", add_calibrate},
+    {"run", "evaluate a float or an integer network", add_run},
+    {"verify", "re-run a folder's network and compare with its golden vectors", add_verify},
+    {"compare", "two npz dumps, tensor by tensor", add_compare},
+    {"prove", "overflow proof of any integer network", add_prove},
+    {"sweep", "what quantizing each tensor costs, and which remedies help", add_sweep},
+    {"lint", "what the target would reject or compute wrongly, with remedies", add_lint},
+    {"vectors", "golden vectors for each kernel: designed inputs, expected outputs", add_vectors},
+    {"passes", "the pipeline, rewrite rules, lowering rules, observers and quantizers", add_passes},
+    {"ops", "the operators waveq knows", add_ops},
+    {"targets", "the target profiles", add_targets},
+};
+
 int main_with(int argc, char** argv) {
   set_up_log();
   CLI::App app{
@@ -42,32 +64,16 @@ int main_with(int argc, char** argv) {
       "waveq COMMAND --help explains each.");
 
   bool quiet = false, verbose = false;
-  std::vector<std::pair<CLI::App*, Action>> verbs;
-  const auto verb = [&](const char* name, const char* summary, Action (*add)(CLI::App&)) {
-    CLI::App* sub = app.add_subcommand(name, summary);
+  std::vector<std::pair<CLI::App*, Action>> commands;
+  for (const Command& command : kCommands) {
+    CLI::App* sub = app.add_subcommand(command.name, command.summary);
     sub->add_flag("-q,--quiet", quiet, "errors only");
     sub->add_flag("-v,--verbose", verbose, "more about what happens");
-    verbs.emplace_back(sub, add(*sub));
-  };
-  verb("quantize", "the main job: float model and samples -> finished integer folder",
-       add_quantize);
-  verb("inspect", "what a model holds, and what would stay float", add_inspect);
-  verb("rewrite", "float-to-float canonicalization alone", add_rewrite);
-  verb("calibrate", "the calibration table alone; `calibrate merge` joins shards", add_calibrate);
-  verb("run", "evaluate a float or an integer network", add_run);
-  verb("verify", "re-run a folder's network and compare with its golden vectors", add_verify);
-  verb("compare", "two npz dumps, tensor by tensor", add_compare);
-  verb("prove", "overflow proof of any integer network", add_prove);
-  verb("sweep", "what quantizing each tensor costs, and which remedies help", add_sweep);
-  verb("lint", "what the target would reject or compute wrongly, with remedies", add_lint);
-  verb("vectors", "golden vectors for each kernel: designed inputs, expected outputs", add_vectors);
-  verb("passes", "the pipeline, rewrite rules, lowering rules, observers and quantizers",
-       add_passes);
-  verb("ops", "the operators waveq knows", add_ops);
-  verb("targets", "the target profiles", add_targets);
-
-  if (argc > 1 && argv[1][0] != '-' &&
-      std::ranges::none_of(verbs, [&](const auto& v) { return v.first->get_name() == argv[1]; })) {
+    commands.emplace_back(sub, command.add(*sub));
+  }
+  if (argc > 1 && argv[1][0] != '-' && std::ranges::none_of(kCommands, [&](const Command& c) {
+        return std::string_view(c.name) == argv[1];
+      })) {
     complain(fmt::format("'{}' is not a command; see `waveq --help`", argv[1]));
     return kUsage;
   }
@@ -76,7 +82,7 @@ int main_with(int argc, char** argv) {
     spdlog::set_level(verbose ? spdlog::level::debug
                       : quiet ? spdlog::level::err
                               : spdlog::level::info);
-    for (auto& [sub, action] : verbs)
+    for (const auto& [sub, action] : commands)
       if (sub->parsed()) return action();
     return kUsage;
   } catch (const CLI::Success& e) {

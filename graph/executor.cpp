@@ -18,6 +18,23 @@ const OpDef& require_op(const Node& node) {
   return *op;
 }
 
+/// The smallest of the free buffers that holds `bytes`, else the largest; -1 where none is free.
+int best_fit(const std::vector<int>& free_slots, const std::vector<std::size_t>& sizes,
+             std::size_t bytes) {
+  int best = -1;
+  for (int slot : free_slots) {
+    if (best < 0) {
+      best = slot;
+      continue;
+    }
+    const std::size_t a = sizes[static_cast<std::size_t>(slot)],
+                      b = sizes[static_cast<std::size_t>(best)];
+    const bool a_fits = a >= bytes, b_fits = b >= bytes;
+    if (a_fits != b_fits ? a_fits : (a_fits ? a < b : a > b)) best = slot;
+  }
+  return best;
+}
+
 }  // namespace
 
 Plan::Plan(const Graph& graph, bool keep_all) : graph_(&graph), slot_(graph.value_count(), -1) {
@@ -39,18 +56,7 @@ Plan::Plan(const Graph& graph, bool keep_all) : graph_(&graph), slot_(graph.valu
                   "has no known type",
                   "an operator in front of it is unknown; `waveq inspect` lists it");
     const std::size_t bytes = Tensor::borrow(type.dtype, type.shape, nullptr).byte_size();
-    // Best fit among free buffers, else grow the largest free one, else a new one.
-    int best = -1;
-    for (int slot : free_slots) {
-      if (best < 0) {
-        best = slot;
-        continue;
-      }
-      const std::size_t a = slot_bytes_[static_cast<std::size_t>(slot)],
-                        b = slot_bytes_[static_cast<std::size_t>(best)];
-      const bool a_fits = a >= bytes, b_fits = b >= bytes;
-      if (a_fits != b_fits ? a_fits : (a_fits ? a < b : a > b)) best = slot;
-    }
+    int best = best_fit(free_slots, slot_bytes_, bytes);
     if (best < 0) {
       best = static_cast<int>(slot_bytes_.size());
       slot_bytes_.push_back(0);

@@ -326,6 +326,18 @@ void note_widened_grids(FakeQuantization& fake, const IntegerNetwork& network, c
   }
 }
 
+/// \throws Error{not_integer} listing all nodes without an integer form.
+void require_integer_form(const Graph& graph, const QuantizeJob& job) {
+  const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));
+  if (refused.empty()) return;
+  std::string list;
+  for (const NotInteger& r : refused)
+    list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
+  throw Error(ErrorCode::not_integer, job.model.path.string(),
+              fmt::format("{} of {} nodes cannot be made integer:{}", refused.size(),
+                          graph.nodes().size(), list));
+}
+
 }  // namespace
 
 QuantizeResult quantize(const QuantizeJob& job) {
@@ -339,17 +351,8 @@ QuantizeResult quantize(const QuantizeJob& job) {
   Graph& graph = result.float_graph;
   const FakeQuantization& fake = result.fake_quantization;
 
-  // What has no integer form is told before minutes are spent on calibration.
-  if (const auto refused = explain_refusals(graph, integerize_options(job.recipe, job.target));
-      !refused.empty()) {
-    std::string list;
-    for (const NotInteger& r : refused)
-      list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
-    throw Error(ErrorCode::not_integer, job.model.path.string(),
-                fmt::format("{} of {} nodes cannot be made integer:{}", refused.size(),
-                            graph.nodes().size(), list));
-  }
-  // Unusable data too.
+  // What has no integer form is told before minutes are spent on calibration, unusable data too.
+  require_integer_form(graph, job);
   const std::unique_ptr<SampleSource> calibration_data = job.calibration_data.open(graph);
   std::unique_ptr<SampleSource> evaluation;
   std::unique_ptr<Metric> metric;

@@ -220,6 +220,24 @@ std::vector<const Remedy*> best_of_each(const std::vector<Remedy>& remedies) {
   return best;
 }
 
+/// What rounding each tensor alone costs, the costliest first.
+std::vector<TensorCost> costs_of(const Graph& graph, const IntegerNetwork& network,
+                                 const Referee& referee, unsigned threads, const Progress& told) {
+  std::vector<QuantParams> grids;
+  auto tensors = rounded_tensors(graph, network, grids);
+  std::atomic<std::size_t> done{0};
+  for_each_index(tensors.size(), threads, [&](std::size_t i) {
+    TensorCost& cost = tensors[i].second;
+    cost.alone = referee.judge(with_rounded(graph, tensors[i].first, cost.scale, grids[i]));
+    told("tensors", ++done, tensors.size());
+  });
+  std::vector<TensorCost> costs;
+  for (auto& [id, cost] : tensors) costs.push_back(std::move(cost));
+  std::ranges::stable_sort(costs, std::less<>{},
+                           [](const TensorCost& c) { return c.alone.output_sqnr_db; });
+  return costs;
+}
+
 }  // namespace
 
 SweepResult sweep(const QuantizeJob& job, const SweepOptions& options) {
@@ -244,24 +262,13 @@ SweepResult sweep(const QuantizeJob& job, const SweepOptions& options) {
     if (job.progress) job.progress(stage, done, total);
   };
 
-  std::vector<QuantParams> grids;
-  auto tensors = rounded_tensors(graph, network, grids);
-  std::atomic<std::size_t> done{0};
-  for_each_index(tensors.size(), job.threads, [&](std::size_t i) {
-    TensorCost& cost = tensors[i].second;
-    cost.alone = referee.judge(with_rounded(graph, tensors[i].first, cost.scale, grids[i]));
-    told("tensors", ++done, tensors.size());
-  });
-  for (auto& [id, cost] : tensors) result.costs.push_back(std::move(cost));
-  std::ranges::stable_sort(result.costs, std::less<>{},
-                           [](const TensorCost& c) { return c.alone.output_sqnr_db; });
-
+  result.costs = costs_of(graph, network, referee, job.threads, told);
   const std::vector<Accuracy> base =
       jittered(job, job.recipe, graph, table, fake, referee, options.repeats);
   for (std::size_t i = 0; i < std::min(options.offenders, result.costs.size()); ++i)
     for (Remedy& r : remedies_for(job.recipe, result.costs[i], has_16_bits(job.target)))
       result.remedies.push_back(std::move(r));
-  done = 0;
+  std::atomic<std::size_t> done{0};
   for_each_index(result.remedies.size(), job.threads, [&](std::size_t i) {
     Remedy& remedy = result.remedies[i];
     try {

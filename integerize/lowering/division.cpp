@@ -88,6 +88,22 @@ void divide_by_constant(Lowering& to, const Node& node) {
   to.define(node.outputs.front(), std::move(q));
 }
 
+/// Refuses what IntegerDiv cannot take.
+void check_operands(Lowering& to, const Quantity& num, const Quantity& den) {
+  const auto is_int32 = [&](const Quantity& q) {
+    return to.out().value(q.id).type.dtype == DType::i32 && q.scale.size() == 1 &&
+           q.scale.front() > 0;
+  };
+  if (!is_int32(num) || !is_int32(den))
+    to.refuse("the target divides int32 accumulators of one scale");
+  if (std::ranges::any_of(num.offset, [](double o) { return o != 0; }))
+    to.refuse("its numerator carries a constant term");
+  if (den.offset.size() > 1 || (den.offset.size() == 1 && den.offset.front() < 0))
+    to.refuse("its denominator carries a term that is negative or differs by channel");
+  if (to.bounds().of(den.id).hull().lo < 0)
+    to.refuse("its denominator cannot be shown to be non-negative");
+}
+
 }  // namespace
 
 /// num/den with accumulators in int32:
@@ -100,20 +116,8 @@ void lower_div(Lowering& to, const Node& node) {
   if (!shapes_fit(to.shape(node.inputs[0]), to.shape(node.inputs[1])))
     to.refuse("the target divides [..., M, d] by [..., M, 1] only");
   const Quantity num = to.accumulator(node.inputs[0]), den = to.accumulator(node.inputs[1]);
-  const auto is_int32 = [&](const Quantity& q) {
-    return to.out().value(q.id).type.dtype == DType::i32 && q.scale.size() == 1 &&
-           q.scale.front() > 0;
-  };
-  if (!is_int32(num) || !is_int32(den))
-    to.refuse("the target divides int32 accumulators of one scale");
-  if (std::ranges::any_of(num.offset, [](double o) { return o != 0; }))
-    to.refuse("its numerator carries a constant term");
+  check_operands(to, num, den);
   const double offset = den.offset.empty() ? 0.0 : den.offset.front();
-  if (den.offset.size() > 1 || offset < 0)
-    to.refuse("its denominator carries a term that is negative or differs by channel");
-  if (to.bounds().of(den.id).hull().lo < 0)
-    to.refuse("its denominator cannot be shown to be non-negative");
-
   const double sn = num.scale.front(), sd = den.scale.front();
   if (offset / sd > 1.0e9)
     throw Error(ErrorCode::overflow, node.name,
