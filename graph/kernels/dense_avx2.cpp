@@ -33,16 +33,7 @@ struct I32 {
 
 #include "kernels/dense_f32.inc"
 #include "kernels/vector_f32.inc"
-
-void gemm_i32_rows(std::int64_t M, std::int64_t N, std::int64_t K, const std::int32_t* A,
-                   std::int64_t lda, const std::int32_t* const* B, std::int32_t* C,
-                   std::int64_t ldc, std::int32_t* panel) {
-  gemm<I32>(M, N, K, A, lda, B, nullptr, C, ldc, panel);
-}
-
-constexpr Dense kTable = {gemm<F32>,           gemm_i32_rows,    map_f32<exp_one>,
-                          map_f32<expm1_one>,  map_f32<erf_one>, map_f32<tanh_one>,
-                          map_f32<sigmoid_one>};
+#include "kernels/vector_table.inc"
 
 }  // namespace
 

@@ -5,8 +5,8 @@
 #include <functional>
 #include <type_traits>
 
-#include "ops/families.h"
 #include "ops/broadcast_pairs.h"
+#include "ops/families.h"
 
 // Arithmetic of several operands, element by element with NumPy broadcasting.
 namespace waveq::ops {

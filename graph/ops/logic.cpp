@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <functional>
 
-#include "ops/families.h"
 #include "ops/broadcast_pairs.h"
+#include "ops/families.h"
 
 // Comparisons, logic and choice, element by element with NumPy broadcasting.
 namespace waveq::ops {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "code_of.h"
 #include "shared_data.h"
 #include "waveq/graph/npz.h"
 #include "waveq/graph/onnx_writer.h"
@@ -78,17 +79,6 @@ inline std::vector<std::string> entries(const fs::path& dir) {
   for (const auto& e : fs::directory_iterator(dir)) names.push_back(e.path().filename().string());
   std::ranges::sort(names);
   return names;
-}
-
-template <class F>
-ErrorCode code_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  FAIL("no error");
-  return ErrorCode::internal;
 }
 
 }  // namespace waveq::test

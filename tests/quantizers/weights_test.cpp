@@ -4,7 +4,10 @@
 
 #include <cmath>
 
+#include "code_of.h"
+
 using namespace waveq;
+using test::code_of;
 
 namespace {
 
@@ -12,16 +15,6 @@ std::vector<int> codes(const QuantizedWeights& w) {
   std::vector<int> out;
   for (std::int8_t q : w.q.as<std::int8_t>()) out.push_back(q);
   return out;
-}
-
-template <class F>
-ErrorCode code_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.code();
-  }
-  return ErrorCode::internal;
 }
 
 }  // namespace

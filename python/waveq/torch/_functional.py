@@ -13,34 +13,26 @@ from torch import Tensor
 from torch.autograd import Function
 
 
-class _Floor(Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return torch.floor(x)
+class _StraightThrough(Function):
+    """f(x), with the gradient of x."""
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient
+    def forward(ctx, x: Tensor, f) -> Tensor:
+        return f(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return gradient, None
 
 
 def floor(x: Tensor) -> Tensor:
     """Toward minus infinity."""
-    return _Floor.apply(x)
-
-
-class _Round(Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return torch.round(x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient
+    return _StraightThrough.apply(x, torch.floor)
 
 
 def round_half_even(x: Tensor) -> Tensor:
     """To the nearest integer, ties to even: how weights are rounded."""
-    return _Round.apply(x)
+    return _StraightThrough.apply(x, torch.round)
 
 
 def round_half_away(x: Tensor) -> Tensor:
