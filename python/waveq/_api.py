@@ -31,6 +31,14 @@ class TensorInfo(NamedTuple):
     lo: Optional[int]
     hi: Optional[int]
 
+    @property
+    def grid(self) -> tuple[float, int, int, int]:
+        """(scale, zero_point, lo, hi). Raises Error where the elements are no integers with a scale."""
+        if self.scale is None or self.zero_point is None or self.lo is None or self.hi is None:
+            raise Error("invalid_argument", f"tensor '{self.name}'", "has no integers with a scale",
+                        "take an input or output of an integer network")
+        return self.scale, self.zero_point, self.lo, self.hi
+
 
 class Node(NamedTuple):
     """A node of a network, in the order of computation; origin is the node of the user's model it came from."""
@@ -186,12 +194,13 @@ class Result:
 
 def quantize_array(real: Any, tensor: TensorInfo) -> np.ndarray:
     """q = clamp(round_half_away(real / scale) + zero_point, lo, hi), as the integer network's inputs are made."""
-    return _waveq.quantize_tensor(to_array(real), tensor.scale, tensor.zero_point, tensor.lo, tensor.hi)
+    return _waveq.quantize_tensor(to_array(real), *tensor.grid)
 
 
 def dequantize_array(codes: Any, tensor: TensorInfo) -> np.ndarray:
     """scale * (q - zero_point) in float64."""
-    return tensor.scale * (np.asarray(codes, np.float64) - tensor.zero_point)
+    scale, zero_point, _, _ = tensor.grid
+    return scale * (np.asarray(codes, np.float64) - zero_point)
 
 
 def _model_data(model: ModelLike) -> _waveq.ModelData:

@@ -49,16 +49,17 @@ def sample_data(data: Data) -> _waveq.SampleData:
     if isinstance(data, (str, os.PathLike)):
         return _waveq.SampleData(os.fspath(data))
     name = "the samples"
+    samples: Any = data
     if isinstance(data, Mapping):
-        data = [data]
+        samples = [data]
     elif hasattr(data, "get_next"):  # onnxruntime.quantization.CalibrationDataReader
-        data, name = iter(data.get_next, None), type(data).__name__
+        samples, name = iter(data.get_next, None), type(data).__name__
     elif isinstance(data, (np.ndarray, bytes)) or hasattr(data, "detach") or not hasattr(data, "__iter__"):
         raise Error("invalid_argument", "the samples", f"are {_article(data)}",
                     "give the path of an .npz file, a dict of arrays, or an iterable of dicts")
 
     def make_iterator(wanted: list[tuple[str, str, list[int]]], labels: bool) -> "_Samples":
-        return _Samples(data, [Wanted(n, dtype, tuple(shape)) for n, dtype, shape in wanted], labels, name)
+        return _Samples(samples, [Wanted(n, dtype, tuple(shape)) for n, dtype, shape in wanted], labels, name)
 
     return _waveq.SampleData(make_iterator, name)
 
@@ -125,7 +126,7 @@ class _Samples:
                     f"give {list(w.shape)}, or samples along a first axis")
 
     def _typed(self, array: np.ndarray, w: Wanted, where: str) -> np.ndarray:
-        dtype = _DTYPES[w.dtype]
+        dtype: Any = _DTYPES[w.dtype]
         kind = array.dtype.kind
         if kind not in "biuf" or (dtype is not np.float32 and kind == "f") or (dtype is np.bool_ and kind != "b"):
             raise Error("data", where, f"'{w.name}' is {array.dtype}, the input is {w.dtype}")

@@ -317,6 +317,10 @@ class Errors(Small):
         self.assertEqual(e.code, "not_integer")
         self.assertIn("the_odd_one", e.what)
 
+    def test_a_float_tensor_has_no_grid(self):
+        e = self.failure(lambda: waveq.load(self.model).inputs[0].grid)
+        self.assertEqual((e.code, e.where), ("invalid_argument", "tensor 'input'"))
+
     def test_unusable_samples_are_named(self):
         bad = self.samples.copy()
         bad[5, 0, 7] = np.nan

@@ -7,6 +7,7 @@ The formulas are those of graph/include/waveq/graph/integer_arithmetic.h.
 from __future__ import annotations
 
 import math
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -17,11 +18,11 @@ class _StraightThrough(Function):
     """f(x), with the gradient of x."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, f) -> Tensor:
+    def forward(ctx, x: Tensor, f) -> Tensor:  # type: ignore[override]
         return f(x)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
         return gradient, None
 
 
@@ -62,7 +63,7 @@ class _Clip(Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, log_step: Tensor, half: float, lo: float, hi: float, zero: float) -> Tensor:
+    def forward(ctx, x: Tensor, log_step: Tensor, half: float, lo: float, hi: float, zero: float) -> Tensor:  # type: ignore[override]
         code = torch.floor(x + half)
         clipped = torch.clamp(code, lo, hi)
         ctx.save_for_backward(x, clipped, code == clipped)
@@ -70,7 +71,7 @@ class _Clip(Function):
         return clipped
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
         x, code, inside = ctx.saved_tensors
         step = None
         if ctx.needs_input_grad[1]:
@@ -80,7 +81,7 @@ class _Clip(Function):
 
 
 def requant(acc: Tensor, mul: Tensor, add: Tensor, shift: int, lo: int, hi: int, half_up: bool = True,
-            log_step: Tensor = None, zero_point: int = 0) -> Tensor:
+            log_step: Optional[Tensor] = None, zero_point: int = 0) -> Tensor:
     """clamp((acc*mul + add + half) >> shift, lo, hi), half = 2^(shift-1) or 0; exact. zero_point: of the result,
     where its step is learned."""
     scaled = (acc * mul + add) * 2.0 ** -shift
@@ -92,7 +93,7 @@ def requant(acc: Tensor, mul: Tensor, add: Tensor, shift: int, lo: int, hi: int,
 
 class _IntegerDiv(Function):
     @staticmethod
-    def forward(ctx, num: Tensor, den: Tensor, delta: int, eps: int, eta: int) -> Tensor:
+    def forward(ctx, num: Tensor, den: Tensor, delta: int, eps: int, eta: int) -> Tensor:  # type: ignore[override]
         d = den.long() * eta + eps
         n = num.long() * (delta * eta)
         sign = torch.where(n < 0, -1, 1)
@@ -101,7 +102,7 @@ class _IntegerDiv(Function):
         return torch.div(n + sign * (d >> 1), d, rounding_mode="trunc").double()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
         n, d = (t.double() for t in ctx.saved_tensors)
         num = (gradient * (ctx.delta * ctx.eta) / d).sum_to_size(ctx.num_shape)
         den = (-gradient * n * ctx.eta / (d * d)).sum_to_size(ctx.den_shape)
@@ -126,7 +127,7 @@ def ihardswish(x: Tensor, three: int, six: int, one_over_six: int) -> Tensor:
 
 class _Table(Function):
     @staticmethod
-    def forward(ctx, x: Tensor, table: Tensor, first: int) -> Tensor:
+    def forward(ctx, x: Tensor, table: Tensor, first: int) -> Tensor:  # type: ignore[override]
         last = table.shape[-1] - 1
         index = (x - first).long().clamp(0, last)
         if table.dim() > 1:  # a row for each index of axis 1
@@ -138,7 +139,7 @@ class _Table(Function):
         return flat[index]
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
         return gradient * ctx.saved_tensors[0], None, None
 
 

@@ -17,6 +17,8 @@ from ._sources import linear_constants
 class Weight(nn.Module):
     """Fake-quantized weights of one linear node: codes of the float weights on the integer network's grid."""
 
+    scale: Tensor
+
     def __init__(self, origin: dict[str, Any], source: nn.Module, transposed: bool, limit: int) -> None:
         super().__init__()
         shape = [1] * origin["real"].ndim
@@ -34,6 +36,9 @@ class Weight(nn.Module):
 
 class Requant(nn.Module):
     """One RequantShift: fake quantization of an activation, with a learnable range."""
+
+    mul: Tensor
+    add: Tensor
 
     def __init__(self, node: Node, rank: int, constants: dict[str, np.ndarray], zero_point: int,
                  log_step: Optional[nn.Parameter]) -> None:
@@ -214,7 +219,7 @@ class IntegerGraph(nn.Module):
 
     def codes(self, *inputs: Tensor, all_tensors: bool = False) -> dict[str, Tensor]:
         """Integers (in float64) of the outputs, or of every tensor, by name."""
-        values = {t.name: Q.quantize_input(x, t.scale, t.zero_point, t.lo, t.hi) for t, x in zip(self.inputs, inputs)}
+        values = {t.name: Q.quantize_input(x, *t.grid) for t, x in zip(self.inputs, inputs)}
         for n in self.nodes:
             operands = [self._operand(i, values) for i in n.inputs]
             values[n.outputs[0]] = _OPERATORS[n.op](self, n, operands)

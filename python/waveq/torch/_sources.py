@@ -6,7 +6,7 @@ anew in each step from the module's parameters, with the statistics as they were
 from __future__ import annotations
 
 import collections
-from typing import Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Own(nn.Module):
 class FoldedWeight(nn.Module):
     """Weights of a convolution or linear layer with the batch normalization behind it folded in."""
 
-    def __init__(self, layer: nn.Module, norm: Optional[nn.Module], transposed: bool = False) -> None:
+    def __init__(self, layer: Any, norm: Optional[Any], transposed: bool = False) -> None:
         super().__init__()
         self.layer, self.norm, self.transposed = layer, norm, transposed
 
@@ -46,7 +46,7 @@ class FoldedWeight(nn.Module):
 class FoldedBias(nn.Module):
     """The bias that belongs to FoldedWeight."""
 
-    def __init__(self, layer: nn.Module, norm: Optional[nn.Module]) -> None:
+    def __init__(self, layer: Any, norm: Optional[Any]) -> None:
         super().__init__()
         self.layer, self.norm = layer, norm
 
@@ -58,11 +58,11 @@ class FoldedBias(nn.Module):
         return start * _gain(self.norm) + self.norm.bias
 
 
-def _gain(norm: nn.Module) -> Tensor:
+def _gain(norm: Any) -> Tensor:
     return norm.weight / torch.sqrt(norm.running_var + norm.eps)
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[nn.Module, Optional[nn.Module]]]:
+def _layers(module: nn.Module) -> Iterator[tuple[Any, Optional[Any]]]:
     """Every layer with the normalization that is declared next, and without."""
     modules = list(module.modules())
     for layer, following in zip(modules, [*modules[1:], None]):
@@ -93,12 +93,12 @@ def linear_constants(nodes: list[Node], constants: Mapping[str, np.ndarray]) -> 
     found: dict[str, Optional[str]] = {}
     for node in nodes:
         if node.op in ("Conv", "Gemm", "MatMul") and node.inputs[1] in constants:
-            bias = node.inputs[2] if len(node.inputs) > 2 else None
+            own: Optional[str] = node.inputs[2] if len(node.inputs) > 2 else None
             if node.op == "MatMul":
-                bias = added.get(node.outputs[0])
-                if bias is not None and constants[bias].shape[-1:] != (constants[bias].size,):
-                    bias = None
-            found.setdefault(node.inputs[1], bias if bias in constants else None)
+                own = added.get(node.outputs[0])
+                if own is not None and constants[own].shape[-1:] != (constants[own].size,):
+                    own = None
+            found.setdefault(node.inputs[1], own if own in constants else None)
     return found
 
 
@@ -114,12 +114,14 @@ def find_sources(module: Optional[nn.Module], nodes: list[Node],
         if bias_name is None or bias_name in sources:
             continue
         bias = FoldedBias(matched.layer, matched.norm) if matched else None
-        fits = bias is not None and _close(bias(), constants[bias_name])
-        sources[bias_name] = bias if fits else Own(constants[bias_name])
+        if bias is not None and _close(bias(), constants[bias_name]):
+            sources[bias_name] = bias
+        else:
+            sources[bias_name] = Own(constants[bias_name])
     return sources
 
 
-def _match(layers: list[tuple[nn.Module, Optional[nn.Module]]], constant: np.ndarray) -> Optional[FoldedWeight]:
+def _match(layers: list[tuple[Any, Optional[Any]]], constant: np.ndarray) -> Optional[FoldedWeight]:
     with torch.no_grad():
         for layer, norm in layers:
             if layer.weight.dim() != constant.ndim or layer.weight.numel() != constant.size:
