@@ -170,9 +170,12 @@ std::vector<NodeId> asked_nodes(const Graph& graph, const std::string& name) {
   for (NodeId id : all)
     if (graph.node(id).origin == name) chosen.push_back(id);
   if (!chosen.empty()) return chosen;
+  constexpr std::size_t kShown = 10;
   std::string names;
-  for (NodeId id : all)
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", graph.node(id).name);
+  for (std::size_t i = 0; i < std::min(all.size(), kShown); ++i)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", graph.node(all[i]).name);
+  if (all.size() > kShown)
+    names += fmt::format(" and {} more, as `waveq prove --all` lists them", all.size() - kShown);
   throw Error(ErrorCode::invalid_argument, "--node", fmt::format("'{}' is no computing node", name),
               "there are: " + names);
 }
