@@ -248,13 +248,19 @@ class Places(ErrorCase):
 
 
 class Usage(ErrorCase):
+    def test_16_bits_on_a_target_without_them_are_one_sentence(self):
+        result = self.quantize(3, "--recipe", "accurate", "--target", "deeploy-generic", says=["deeploy-generic", "16", "waveq"])
+        self.assertEqual(len(result.err.splitlines()), 1, result.err)
+
     def test_command_lines_that_make_no_sense(self):
         base = ["quantize", self.model, "--calib", self.calib, "-o", self.out]
         cases = {
             "no arguments": ([], "waveq"),
             "unknown verb": (["quantise", self.model], "quantise"),
             "unknown flag": ([*base, "--turbo"], "--turbo"),
+            "misspelt flag": (["quantize", self.model, "--calibration", self.calib, "-o", self.out], "'--calibration'"),
             "flag without value": ([*base, "--recipe"], "--recipe"),
+            "unknown metric": ([*base, "--metric", "guess"], ["guess", "cer"]),
             "no model": (["quantize", "--calib", self.calib, "-o", self.out], "MODEL"),
             "no data": (["quantize", self.model, "-o", self.out], "--calib"),
             "no output": (["quantize", self.model, "--calib", self.calib], "-o|--output"),
@@ -270,7 +276,8 @@ class Usage(ErrorCase):
             "shape cut off": ([*base, "--input-shape", "input=1,"], "--input-shape"),
             "shape too large": ([*base, "--input-shape", "input=1,1,99999999999999999999"], "--input-shape"),
             "agreement beyond 1": ([*base, "--min-agreement", "1.5"], "min.agreement"),
-            "rewrite without -o": (["rewrite", self.model], "-o"),
+            "rewrite without -o": (["rewrite", self.model], ["-o", "waveq rewrite --help"]),
+            "lint without a file": (["lint"], ["FILE", "waveq lint --help"]),
             "merge of one": (["calibrate", "merge", "a.json", "-o", "b.json"], "merge|TABLES"),
             "calibrate without data": (["calibrate", self.model, "-o", "t.json"], "--calib"),
         }

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-VERBS = ("quantize", "inspect", "rewrite", "calibrate", "run", "verify", "compare", "prove", "sweep", "vectors", "passes", "ops", "targets")
+VERBS = ("quantize", "inspect", "rewrite", "calibrate", "run", "verify", "compare", "prove", "sweep", "lint", "vectors", "passes", "ops", "targets")
 
 
 def reference(model, x):
