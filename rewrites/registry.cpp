@@ -8,7 +8,7 @@
 //     Split.
 //   - One operator changes shapes: Reshape, whose target is a constant without 0 and -1. No Reshape
 //     behind a Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
-//   - Constants stand on the right of Add and Mul. No subtraction of and division by a constant, no
+//   - Constants stand on the right of Add and Mul, once along axes where they repeat. No subtraction of and division by a constant, no
 //     product with a reciprocal; constants that are added or multiplied in a row are one.
 //   - Conv and Gemm carry their bias, a ConvTranspose is a Conv and its interleaving; gains and
 //   offsets in front and behind are in
@@ -52,6 +52,7 @@ const std::vector<Rule>& all_rules() {
       rules::replace_pow(),
       rules::replace_sum(),
       rules::order_constant_operand(),
+      rules::shrink_repeated_constant(),
       rules::fold_relu_clip(),
       rules::fold_clip_chain(),
       rules::replace_hard_swish_with_mul(),

@@ -167,6 +167,11 @@ void ModelReader::read_initializers() {
   }
 }
 
+/// Some exporters write -1 for a dimension that is open.
+bool is_fixed(const onnx::TensorShapeProto::Dimension& dim) {
+  return dim.has_dim_value() && dim.dim_value() != -1;
+}
+
 void ModelReader::close_given_symbols(const onnx::ValueInfoProto& info, const Shape& shape) {
   const std::string where = fmt::format("input '{}'", info.name());
   const auto& type = info.type().tensor_type();
@@ -184,7 +189,7 @@ void ModelReader::close_given_symbols(const onnx::ValueInfoProto& info, const Sh
   for (int axis = 0; axis < type.shape().dim_size(); ++axis) {
     const auto& dim = type.shape().dim(axis);
     const std::int64_t given = shape[static_cast<std::size_t>(axis)];
-    if (dim.has_dim_value() && dim.dim_value() != given)
+    if (is_fixed(dim) && dim.dim_value() != given)
       throw Error(ErrorCode::invalid_argument, where,
                   fmt::format("has dimension {} fixed to {}, the given shape says {}", axis,
                               dim.dim_value(), given),
@@ -196,7 +201,7 @@ void ModelReader::close_given_symbols(const onnx::ValueInfoProto& info, const Sh
 std::int64_t ModelReader::input_dim(const onnx::ValueInfoProto& info, int axis) {
   const auto& shape = info.type().tensor_type().shape();
   const auto& dim = shape.dim(axis);
-  if (dim.has_dim_value()) {
+  if (is_fixed(dim)) {
     if (dim.dim_value() < 0)
       bad(fmt::format("input '{}'", info.name()), fmt::format("has dimension {}", dim.dim_value()));
     return dim.dim_value();
@@ -212,9 +217,9 @@ std::int64_t ModelReader::input_dim(const onnx::ValueInfoProto& info, int axis) 
   }
   std::vector<std::string> example;
   for (int i = 0; i < shape.dim_size(); ++i)
-    example.push_back(shape.dim(i).has_dim_value() ? std::to_string(shape.dim(i).dim_value())
-                      : i == 0                     ? "1"
-                                                   : "N");
+    example.push_back(is_fixed(shape.dim(i)) ? std::to_string(shape.dim(i).dim_value())
+                      : i == 0               ? "1"
+                                             : "N");
   throw Error(
       ErrorCode::shape, fmt::format("input '{}'", info.name()),
       fmt::format("leaves dimension {} open{}", axis,

@@ -49,7 +49,7 @@ bool add_to_bias(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sig
   std::vector<double> term = to_double(c);
   const bool follows_channels = q.linear->op == "Conv"
                                     ? per_channel_constant(c, to.shape(x)).has_value()
-                                    : c.shape().back() == c.size();
+                                    : !c.shape().empty() && c.shape().back() == c.size();
   if (term.size() != 1 && (term.size() != q.linear->channels() || !follows_channels)) return false;
   if (to.source().use_count(x) != 1 || to.shape(x) != to.shape(y)) return false;
   for (double& t : term) t *= sign;

@@ -69,6 +69,7 @@ Rule replace_sub_with_add();
 Rule replace_sum();
 Rule replace_transpose_with_reshape();
 Rule replace_with_reshape();
+Rule shrink_repeated_constant();
 Rule transpose_constant_product();
 Rule transpose_quotient();
 
