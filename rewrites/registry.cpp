@@ -8,7 +8,8 @@
 //     Split.
 //   - One operator changes shapes: Reshape, whose target is a constant without 0 and -1. No Reshape
 //     behind a Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
-//   - Constants stand on the right of Add and Mul, once along axes where they repeat. No subtraction of and division by a constant, no
+//   - Constants stand on the right of Add and Mul, once along axes where they repeat. No
+//   subtraction of and division by a constant, no
 //     product with a reciprocal; constants that are added or multiplied in a row are one.
 //   - Conv and Gemm carry their bias, a ConvTranspose is a Conv and its interleaving; gains and
 //   offsets in front and behind are in
@@ -50,6 +51,9 @@ const std::vector<Rule>& all_rules() {
       rules::replace_gemm(),
       rules::replace_depth_to_space(),
       rules::replace_pow(),
+      rules::fuse_softplus_threshold(),
+      rules::replace_scatter_nd(),
+      rules::replace_lp_normalization(),
       rules::replace_sum(),
       rules::order_constant_operand(),
       rules::shrink_repeated_constant(),
@@ -65,6 +69,10 @@ const std::vector<Rule>& all_rules() {
       rules::factor_out_mean(),
       rules::fuse_layer_norm(),
       rules::replace_instance_norm(),
+      rules::replace_mean_variance_norm(),
+      rules::replace_lrn(),
+      rules::replace_cum_sum(),
+      rules::replace_linear_resize(),
       rules::replace_layer_norm_axes(),
       rules::fuse_rms_norm(),
       rules::fuse_l2_norm(),

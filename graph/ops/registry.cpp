@@ -11,9 +11,10 @@ namespace {
 const std::map<std::string, OpDef, std::less<>>& registry() {
   static const auto table = [] {
     std::map<std::string, OpDef, std::less<>> ops;
-    for (auto family : {linear_ops, einsum_ops, elementwise_ops, activation_ops, reduction_ops,
-                        movement_ops, shape_ops, pooling_ops, normalization_ops, recurrent_ops,
-                        requant_ops, integer_ops, quantization_ops}) {
+    for (auto family :
+         {linear_ops, einsum_ops, elementwise_ops, activation_ops, reduction_ops, movement_ops,
+          shape_ops, pooling_ops, normalization_ops, response_normalization_ops, indexing_ops,
+          recurrent_ops, requant_ops, integer_ops, quantization_ops}) {
       for (OpDef& op : family()) {
         std::string name = op.name;
         const bool fresh = ops.emplace(std::move(name), std::move(op)).second;
