@@ -284,11 +284,13 @@ void Lowering::lower(NodeId id) {
     return stand_in_for_outputs(node);  // behind an operator that is refused as unknown
   try {
     if (lower_chain(node)) return;
-    if (!rule && needs_table(node))
-      refuse(
-          fmt::format("it takes a lookup table, which {} does not run; `waveq targets` lists "
-                      "targets with the operator Table",
-                      options_.target.name));
+    if (!rule && needs_table(node)) {
+      const bool ends = source_.is_output(node.outputs.front()) &&
+                        (node.op == "Sigmoid" || node.op == "Tanh" || node.op == "Exp");
+      refuse(fmt::format("it takes a lookup table, which {} does not run; {}", options_.target.name,
+                         ends ? "it keeps the order of its input: a network may end in front of it"
+                              : "`waveq targets` lists targets with the operator Table"));
+    }
     if (!rule)
       refuse(find_op(node.op) ? "waveq has no integer form for this operator yet"
                               : "waveq does not know this operator");

@@ -23,8 +23,9 @@
 //   - Gelu and LayerNormalization are single nodes, the norms of maps, groups of maps and lengths
 //     among the latter; Clip(0, inf) and Max(0) are Relu, every other Clip starts at 0; Max and Min
 //     of two tensors are the Relu of their difference, Where of a constant mask is a product;
-//     HardSigmoid, HardSwish, LeakyRelu and PRelu are made of Clip and Relu; global pooling is
-//     ReduceMean, keepdims 0 where the ones are dropped anyway.
+//     linear interpolation, sums up to each element and windows over channels are products with
+//     constants; HardSigmoid, HardSwish, LeakyRelu and PRelu are made of Clip and Relu; global
+//     pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
 // What stays: Gemm's transB, alpha; asymmetric pads; MatMul of two activations and the
 // scalars around it.
 
@@ -57,6 +58,7 @@ const std::vector<Rule>& all_rules() {
       rules::replace_sum(),
       rules::order_constant_operand(),
       rules::shrink_repeated_constant(),
+      rules::replace_computed_clip(),
       rules::fold_relu_clip(),
       rules::fold_clip_chain(),
       rules::replace_hard_swish_with_mul(),

@@ -46,6 +46,7 @@ Rule replace_average_pool_with_reduce_mean();
 Rule replace_batch_norm_with_affine();
 Rule replace_clip_with_clip_at_zero();
 Rule replace_constant_mask();
+Rule replace_computed_clip();
 Rule replace_conv_transpose_with_conv();
 Rule replace_cum_sum();
 Rule replace_depth_to_space();

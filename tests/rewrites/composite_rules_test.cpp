@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <limits>
+
 #include "net.h"
 
 // Operators that other operators spell: each rule's own equation, checked on random inputs by rewrite_checked.
@@ -78,6 +80,19 @@ TEST_CASE("replace_scatter_nd: a box of positions is a concatenation") {
   // no box: out of order, with a gap
   CHECK(text({4, 3}, {2, 3}, {2, 1}, {2, 1}).starts_with("ScatterND("));
   CHECK(text({4, 3}, {2, 3}, {2, 1}, {0, 2}).starts_with("ScatterND("));
+}
+
+TEST_CASE("replace_computed_clip: ends that are computed are maxima and minima") {
+  const auto text = [](bool lo, bool hi, float most) {
+    Net net;
+    const ValueId x = net.input("x", {1, 4}), a = net.input("a", {});
+    net.output(net.op("Clip", {x, lo ? a : ValueId{}, hi ? a : net.scalar(most)}));
+    return rewrite_checked(net, {"replace_computed_clip"}).text;
+  };
+  CHECK(text(true, false, 2) == "Min(Max(x, a), 2)");
+  CHECK(text(true, false, std::numeric_limits<float>::infinity()) == "Max(x, a)");
+  CHECK(text(false, true, 0) == "Min(x, a)");
+  CHECK(text(false, false, 2).starts_with("Clip("));
 }
 
 TEST_CASE("replace_cum_sum: a product with a triangle of ones, along any axis, either way") {
