@@ -291,6 +291,8 @@ void Lowering::lower(NodeId id) {
                          ends ? "it keeps the order of its input: a network may end in front of it"
                               : "`waveq targets` lists targets with the operator Table"));
     }
+    if (node.op == "If")
+      refuse("its branch is chosen at run time; export the model with one branch alone");
     if (!rule)
       refuse(find_op(node.op) ? "waveq has no integer form for this operator yet"
                               : "waveq does not know this operator");

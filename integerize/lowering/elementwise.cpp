@@ -282,7 +282,7 @@ void lower_mul(Lowering& to, const Node& node) {
     if (factor->size() > 1 && !takes_channels(to, to.quantity(x)))
       return scale_channels(to, x, y, *factor);
     if (std::ranges::any_of(*factor, [](double f) { return f == 0; }))
-      to.refuse("its constant holds a zero");
+      return multiply_by_elements(to, x, y, to.source().constant(c));  // no scale says that
     Quantity q = to.accumulator(x);
     q.scale = combine(q.scale, *factor, 1.0, times);
     if (!q.offset.empty()) q.offset = combine(q.offset, *factor, 1.0, times);

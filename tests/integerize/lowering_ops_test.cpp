@@ -121,6 +121,16 @@ TEST_CASE("lowering: one number of no dimension behind a linear node") {
   }
 }
 
+TEST_CASE("lowering: factors of zero") {
+  for (const Shape& shape : {Shape{}, Shape{1, 3, 1}}) {
+    FloatNet net;
+    const ValueId x = net.input("x", {1, 3, 4});
+    const std::vector<float> factors = shape.empty() ? std::vector<float>{0} : std::vector<float>{0.5F, 0, -1};
+    net.output(net.op("Add", {net.op("Mul", {x, net.floats(shape, factors)}), x}));
+    CHECK(lower_and_compare(net).worst_steps < 2.5);
+  }
+}
+
 TEST_CASE("lowering: a bias far beyond a channel's weights, in front of another factor") {
   // LeakyRelu(x) = 0.2 x + 0.8 Relu(x) of a channel that hardly moves and one that does.
   FloatNet net;
