@@ -1,4 +1,5 @@
-// LpNormalization(x)  =>  x / ReduceL2(x)           p = 2;        x / ReduceSum(Abs(x))   p = 1
+// LpNormalization(x)  =>  x / max(ReduceL2(x), 1e-12)   p = 2;   ReduceSum(Abs(x))   p = 1
+// The guard makes zeros of zeros, as the operator does.
 
 #include <numeric>
 
@@ -10,7 +11,7 @@ namespace waveq::rules {
 Rule replace_lp_normalization() {
   const Pat x = any();
   return {.name = "replace_lp_normalization",
-          .formula = "LpNormalization(x) = x/|x|",
+          .formula = "LpNormalization(x) = x/max(|x|,1e-12)",
           .effect = Effect::reassociates,
           .source = "ONNX LpNormalization-1, 22",
           .stage = Stage::clean,
@@ -32,7 +33,8 @@ Rule replace_lp_normalization() {
             const ValueId length = m.root().attrs.get_int("p", 2) == 2
                                        ? patch.node("ReduceL2", {rows}, last)
                                        : patch.node("ReduceSum", {patch.node("Abs", {rows})}, last);
-            const ValueId y = patch.node("Div", {rows, length});
+            const ValueId guard = patch.constant(Tensor::scalar(1e-12F));
+            const ValueId y = patch.node("Div", {rows, patch.node("Max", {length, guard})});
             return moves ? patch.node("Transpose", {y}, swap) : y;
           }};
 }
