@@ -154,6 +154,10 @@ Quantity Lowering::accumulator(ValueId value) {
     return clipped;
   }
   if (q.linear) {
+    // A bias far beyond the weights needs coarser ones, which the value's own requant chooses.
+    if (!q.linear->emitted() && !only_refusals_ && q.linear->has_offset() &&
+        !requant_for(*q.linear, plain_weights(*q.linear), wanted(value), options_.requant, nullptr))
+      activation(value);
     if (!q.linear->emitted()) emit_plain(*q.linear);
     q.id = q.linear->accumulator;
     q.scale = q.linear->scale;
@@ -215,7 +219,9 @@ IntegerNetwork Lowering::run() {
     if (value.type.dtype != DType::f32)
       throw Error(ErrorCode::unsupported, fmt::format("input '{}'", value.name),
                   fmt::format("is {}, not a float tensor", to_string(value.type)));
-    const QuantParams quant = own_codes(in).value_or(wanted(in));
+    const auto state =
+        width("RequantShift") == Width::bits16 ? codes_of_state(source_, in) : std::nullopt;
+    const QuantParams quant = state ? *state : own_codes(in).value_or(wanted(in));
     const ValueId id = out_.add_input(value.name, {quant.storage(), value.type.shape});
     out_.set_quant(id, quant);
     define(in, Activation{id, quant});
@@ -270,11 +276,15 @@ void Lowering::lower(NodeId id) {
     return stand_in_for_outputs(node);  // behind an operator that is refused as unknown
   try {
     if (lower_chain(node)) return;
-    if (!rule && needs_table(node))
-      refuse(
-          fmt::format("it takes a lookup table, which {} does not run; `waveq targets` lists "
-                      "targets with the operator Table",
-                      options_.target.name));
+    if (!rule && needs_table(node)) {
+      const bool ends = source_.is_output(node.outputs.front()) &&
+                        (node.op == "Sigmoid" || node.op == "Tanh" || node.op == "Exp");
+      refuse(fmt::format("it takes a lookup table, which {} does not run; {}", options_.target.name,
+                         ends ? "it keeps the order of its input: a network may end in front of it"
+                              : "`waveq targets` lists targets with the operator Table"));
+    }
+    if (node.op == "If")
+      refuse("its branch is chosen at run time; export the model with one branch alone");
     if (!rule)
       refuse(find_op(node.op) ? "waveq has no integer form for this operator yet"
                               : "waveq does not know this operator");
@@ -298,7 +308,9 @@ bool Lowering::lower_chain(const Node& node) {
   const ValueId y = node.outputs.front();
   const auto x = chains_.source(y);
   if (!x) return false;
-  if (chains_.is_read(y)) lower_table(*this, *x, y);
+  if (!chains_.is_read(y)) return true;
+  if (source_.value(y).type.dtype != DType::f32) return false;  // a condition on its own
+  lower_table(*this, *x, y);
   return true;
 }
 

@@ -206,7 +206,7 @@ bool pads_windows(const Node& node) {
 }  // namespace
 
 /// True where something reads the value, directly, as a view or pooled, that has int8 kernels only:
-/// a product of two activations, a mean, padding.
+/// a product of two activations or of rows of maps, a mean, padding.
 bool Lowering::wants_int8(ValueId value) const {
   for (NodeId id : source_.value(value).uses) {
     const Node& user = source_.node(id);
@@ -215,9 +215,11 @@ bool Lowering::wants_int8(ValueId value) const {
                          std::ranges::none_of(user.inputs, [&](ValueId in) {
                            return in.valid() && source_.is_constant(in);
                          });
+    // By a matrix of more than two dimensions it stays a MatMul, whatever the right operand is.
+    const bool rows = user.op == "MatMul" && shape(user.inputs.front()).size() > 2;
     const bool padding =
         user.op == "Pad" || (user.op == "Conv" && pads_explicitly(user, shape(value)));
-    if (product || padding || pads_windows(user) || user.op == "ReduceMean" ||
+    if (product || rows || padding || pads_windows(user) || user.op == "ReduceMean" ||
         user.op == "ReduceSum")
       return true;
     const bool passes_on = (op && op->moves_data) || user.op == "MaxPool";

@@ -18,6 +18,9 @@ double nearly_one(const Interval& reach) {
   return 1.0 - std::ldexp(1.0, reach.hi > 32767 ? -15 : -16);
 }
 
+/// Scales that differ by rounding, or by no more than nearly_one does, are one.
+bool is_one(double ratio) { return ratio > 1 - 1e-9 && ratio < 1 + std::ldexp(1.0, -15); }
+
 [[noreturn]] void unsafe(const Node* node, const std::string& name, const std::string& why) {
   throw Error(ErrorCode::overflow, node ? fmt::format("{} '{}'", node->op, node->name) : name,
               "no requant parameters are provably safe: " + why,
@@ -81,7 +84,7 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
     const double s = scale[scale.size() > 1 ? c : 0];
     double r = s / wanted.scale;
     acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
-    if (same_scale(std::abs(r), 1.0)) r = std::copysign(nearly_one(acc_bounds.back()), r);
+    if (is_one(std::abs(r))) r = std::copysign(nearly_one(acc_bounds.back()), r);
     ratio.push_back(r);
     if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
   }
@@ -128,7 +131,7 @@ Activation Lowering::requant_free(ValueId acc, double acc_scale, const QuantPara
   limits.free_scale = true;
   std::string why;
   double ratio = acc_scale / wanted.scale;
-  if (same_scale(ratio, 1.0)) ratio = nearly_one(bounds_.of(acc).hull());
+  if (is_one(ratio)) ratio = nearly_one(bounds_.of(acc).hull());
   const auto choice = choose_scalar_requant(ratio, bounds_.of(acc).hull(), limits, &why);
   if (!choice) unsafe(node_, name, why);
   RequantChoice all;

@@ -50,6 +50,9 @@ bool all_readers_gain(const Graph& graph, ValueId y);
 bool gains_by_16_bits(const Graph& graph, const Node& reader, ValueId x) {
   if (reader.op == "MatMul" && !has_constant(graph, reader)) return reader.inputs[1] == x;
   if (is_linear(reader)) return fan_in(graph, reader) <= kMaxFanIn;
+  // Initial states, which have 16 bits.
+  if (reader.op == "GRU" || reader.op == "LSTM" || reader.op == "RNN")
+    return std::ranges::find(reader.inputs, x) - reader.inputs.begin() >= 5;
   const OpDef* op = find_op(reader.op);
   if (reader.op == "MaxPool" || (op && op->moves_data))
     return reader.inputs.front() == x && all_readers_gain(graph, reader.outputs.front());

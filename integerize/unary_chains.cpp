@@ -34,6 +34,18 @@ const std::set<std::string_view>& combinations() {
   return names;
 }
 
+/// Conditions and what they choose between.
+const std::set<std::string_view>& choices() {
+  static const std::set<std::string_view> names{
+      "And",  "Cast",        "Equal", "Greater", "GreaterOrEqual",
+      "Less", "LessOrEqual", "Not",   "Or",      "Where"};
+  return names;
+}
+
+bool is_real_or_condition(const TensorType& type) {
+  return type.dtype == DType::f32 || type.dtype == DType::boolean;
+}
+
 bool is_requant_clip(const Node& node) {
   return node.op == "Clip" && node.inputs.size() == 1 && node.attrs.get_float("min", -1) == 0 &&
          node.attrs.get_float("max", 1) > 0;
@@ -50,8 +62,9 @@ bool is_free(const Graph& graph, const Node& node) {
 }
 
 bool is_elementwise(const Node& node) {
-  return functions().contains(node.op) || combinations().contains(node.op) || node.op == "Relu" ||
-         node.op == "HardSigmoid" || node.op == "Clip";
+  return functions().contains(node.op) || combinations().contains(node.op) ||
+         choices().contains(node.op) || node.op == "Relu" || node.op == "HardSigmoid" ||
+         node.op == "Clip";
 }
 
 }  // namespace
@@ -66,18 +79,20 @@ struct UnaryChains::Operands {
 std::optional<UnaryChains::Operands> UnaryChains::operands(const Node& node) const {
   if (!is_elementwise(node) || node.outputs.size() != 1) return std::nullopt;
   const TensorType& type = graph_.value(node.outputs.front()).type;
-  if (type.dtype != DType::f32) return std::nullopt;
+  if (!is_real_or_condition(type)) return std::nullopt;
   Operands out;
   for (ValueId in : node.inputs) {
     if (!in.valid()) continue;
     if (!graph_.is_constant(in)) {
-      if (graph_.value(in).type != type) return std::nullopt;
+      const TensorType& own = graph_.value(in).type;
+      if (!is_real_or_condition(own) || own.shape != type.shape) return std::nullopt;
       out.data.push_back(in);
       continue;
     }
     const Tensor& constant = graph_.constant(in);
-    const auto values =
-        constant.dtype() == DType::f32 ? per_channel_constant(constant, type.shape) : std::nullopt;
+    const auto values = is_real_or_condition(constant.type())
+                            ? per_channel_constant(constant, type.shape)
+                            : std::nullopt;
     if (!values || static_cast<std::int64_t>(values->size()) > kMaxRows ||
         constant.shape().size() > type.shape.size())
       return std::nullopt;
@@ -99,8 +114,10 @@ void UnaryChains::visit(const Node& node) {
   };
   const std::vector<ValueId> first = ancestors(in->data.front());
   const auto common = std::ranges::find_if(first, [&](ValueId candidate) {
-    return std::ranges::all_of(
-        in->data, [&](ValueId v) { return std::ranges::count(ancestors(v), candidate) > 0; });
+    return graph_.value(candidate).type.dtype == DType::f32 &&
+           std::ranges::all_of(in->data, [&](ValueId v) {
+             return std::ranges::count(ancestors(v), candidate) > 0;
+           });
   });
   if (common == first.end()) return;
   const ValueId y = node.outputs.front();

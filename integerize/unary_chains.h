@@ -13,7 +13,8 @@ namespace waveq {
 /// Which values of a float graph are functions of one other value, element by element:
 ///   y[n,c,...] = f_c(x[n,c,...]),
 /// where f is any composition of elementwise operators and constants (one number, or one for each
-/// index of axis 1), x used any number of times: x*sigmoid(x), exp(-x^2), 1/(1+|x|).
+/// index of axis 1), x used any number of times: x*sigmoid(x), exp(-x^2), 1/(1+|x|). Conditions on
+/// x may choose: x > 20 ? x : log(1 + exp(x)).
 ///
 /// A chain ends where a lookup table would no longer do, and starts behind everything that a
 /// requant does for nothing (ReLU, clips at 0, constant factors and terms): what stands in front of

@@ -8,7 +8,8 @@
 //     Split.
 //   - One operator changes shapes: Reshape, whose target is a constant without 0 and -1. No Reshape
 //     behind a Reshape, no Transpose behind a Transpose, no Transpose that leaves memory as it is.
-//   - Constants stand on the right of Add and Mul. No subtraction of and division by a constant, no
+//   - Constants stand on the right of Add and Mul, once along axes where they repeat. No
+//   subtraction of and division by a constant, no
 //     product with a reciprocal; constants that are added or multiplied in a row are one.
 //   - Conv and Gemm carry their bias, a ConvTranspose is a Conv and its interleaving; gains and
 //   offsets in front and behind are in
@@ -22,8 +23,9 @@
 //   - Gelu and LayerNormalization are single nodes, the norms of maps, groups of maps and lengths
 //     among the latter; Clip(0, inf) and Max(0) are Relu, every other Clip starts at 0; Max and Min
 //     of two tensors are the Relu of their difference, Where of a constant mask is a product;
-//     HardSigmoid, HardSwish, LeakyRelu and PRelu are made of Clip and Relu; global pooling is
-//     ReduceMean, keepdims 0 where the ones are dropped anyway.
+//     linear interpolation, sums up to each element and windows over channels are products with
+//     constants; HardSigmoid, HardSwish, LeakyRelu and PRelu are made of Clip and Relu; global
+//     pooling is ReduceMean, keepdims 0 where the ones are dropped anyway.
 // What stays: Gemm's transB, alpha; asymmetric pads; MatMul of two activations and the
 // scalars around it.
 
@@ -50,8 +52,13 @@ const std::vector<Rule>& all_rules() {
       rules::replace_gemm(),
       rules::replace_depth_to_space(),
       rules::replace_pow(),
+      rules::fuse_softplus_threshold(),
+      rules::replace_scatter_nd(),
+      rules::replace_lp_normalization(),
       rules::replace_sum(),
       rules::order_constant_operand(),
+      rules::shrink_repeated_constant(),
+      rules::replace_computed_clip(),
       rules::fold_relu_clip(),
       rules::fold_clip_chain(),
       rules::replace_hard_swish_with_mul(),
@@ -64,6 +71,10 @@ const std::vector<Rule>& all_rules() {
       rules::factor_out_mean(),
       rules::fuse_layer_norm(),
       rules::replace_instance_norm(),
+      rules::replace_mean_variance_norm(),
+      rules::replace_lrn(),
+      rules::replace_cum_sum(),
+      rules::replace_linear_resize(),
       rules::replace_layer_norm_axes(),
       rules::fuse_rms_norm(),
       rules::fuse_l2_norm(),

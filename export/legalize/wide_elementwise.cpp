@@ -11,6 +11,9 @@ namespace {
 
 using Ints = std::vector<std::int64_t>;
 
+/// Weights of a pointwise convolution that copies grow with the square of the channels.
+constexpr std::int64_t kMostChannels = 1024;
+
 /// [C, count*C, 1, 1]: output c is the sum of channel c of `count` tensors laid side by side.
 Tensor side_by_side(std::int64_t channels, std::int64_t count) {
   Tensor w(DType::i8, {channels, count * channels, 1, 1});
@@ -89,7 +92,8 @@ void wide_elementwise_as_conv(Graph& graph, const WideElementwise& limits) {
     if (node.op != "RequantShift" && node.op != "Add") continue;
     const ValueId x = node.inputs[0];
     const Shape& shape = graph.value(x).type.shape;
-    if (shape.size() < 2 || shape.size() > 4 || !is_eight_bit(graph, x)) continue;
+    if (shape.size() < 2 || shape.size() > 4 || shape[1] > kMostChannels || !is_eight_bit(graph, x))
+      continue;
     const std::int64_t n = element_count(shape);
     if (node.op == "Add") {
       const ValueId other = node.inputs[1];

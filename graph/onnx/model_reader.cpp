@@ -49,6 +49,11 @@ Tensor constant_value(const std::string& name, const Attr& attr, const std::stri
               "numbers in dense tensors are supported");
 }
 
+/// Some exporters write -1 for a dimension that is open.
+bool is_fixed(const onnx::TensorShapeProto::Dimension& dim) {
+  return dim.has_dim_value() && dim.dim_value() != -1;
+}
+
 }  // namespace
 
 void bad_model(std::string where, std::string what, std::string hint) {
@@ -130,7 +135,7 @@ void ModelReader::close_given_symbols(const onnx::ValueInfoProto& info, const Sh
   for (int axis = 0; axis < type.shape().dim_size(); ++axis) {
     const auto& dim = type.shape().dim(axis);
     const std::int64_t given = shape[static_cast<std::size_t>(axis)];
-    if (dim.has_dim_value() && dim.dim_value() != given)
+    if (is_fixed(dim) && dim.dim_value() != given)
       throw Error(ErrorCode::invalid_argument, where,
                   fmt::format("has dimension {} fixed to {}, the given shape says {}", axis,
                               dim.dim_value(), given),
@@ -142,7 +147,7 @@ void ModelReader::close_given_symbols(const onnx::ValueInfoProto& info, const Sh
 std::int64_t ModelReader::input_dim(const onnx::ValueInfoProto& info, int axis) {
   const auto& shape = info.type().tensor_type().shape();
   const auto& dim = shape.dim(axis);
-  if (dim.has_dim_value()) {
+  if (is_fixed(dim)) {
     if (dim.dim_value() < 0)
       bad_model(fmt::format("input '{}'", info.name()),
                 fmt::format("has dimension {}", dim.dim_value()));
@@ -159,9 +164,9 @@ std::int64_t ModelReader::input_dim(const onnx::ValueInfoProto& info, int axis) 
   }
   std::vector<std::string> example;
   for (int i = 0; i < shape.dim_size(); ++i)
-    example.push_back(shape.dim(i).has_dim_value() ? std::to_string(shape.dim(i).dim_value())
-                      : i == 0                     ? "1"
-                                                   : "N");
+    example.push_back(is_fixed(shape.dim(i)) ? std::to_string(shape.dim(i).dim_value())
+                      : i == 0               ? "1"
+                                             : "N");
   throw Error(
       ErrorCode::shape, fmt::format("input '{}'", info.name()),
       fmt::format("leaves dimension {} open{}", axis,
@@ -360,8 +365,8 @@ void ModelReader::read_stated_type(const onnx::ValueInfoProto& info) {
   std::int64_t count = 1;
   for (const auto& dim : info.type().tensor_type().shape().dim()) {
     const auto symbol = symbols_.find(dim.dim_param());
-    if (!dim.has_dim_value() && symbol == symbols_.end()) return;
-    const std::int64_t d = dim.has_dim_value() ? dim.dim_value() : symbol->second;
+    if (!is_fixed(dim) && symbol == symbols_.end()) return;
+    const std::int64_t d = is_fixed(dim) ? dim.dim_value() : symbol->second;
     if (d < 0 || __builtin_mul_overflow(count, d, &count) || count > std::int64_t{1} << 33)
       bad_model(fmt::format("value '{}'", info.name()), fmt::format("has dimension {}", d));
     type.shape.push_back(d);

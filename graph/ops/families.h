@@ -18,6 +18,8 @@ std::vector<OpDef> movement_ops();
 std::vector<OpDef> shape_ops();
 std::vector<OpDef> pooling_ops();
 std::vector<OpDef> normalization_ops();
+std::vector<OpDef> response_normalization_ops();
+std::vector<OpDef> indexing_ops();
 std::vector<OpDef> recurrent_ops();
 std::vector<OpDef> requant_ops();
 std::vector<OpDef> quantization_ops();

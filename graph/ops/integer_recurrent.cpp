@@ -45,7 +45,7 @@ class Curve {
 
 struct RecurrentAttrs {
   int w_shift, r_shift, cell_bits;
-  bool wide_state, reverse, reset_last;
+  bool wide_state, reverse, reset_last, cell_output;
   std::int64_t n_levels;
 };
 
@@ -73,6 +73,10 @@ RecurrentAttrs read_attrs(const Attrs& attrs) {
   };
   a.wide_state = either("state_bits", 8, 16) == 16;
   a.n_levels = either("n_levels_out", 256, 65536);
+  a.cell_output = within("cell_output", 0, 0, 1) == 1;
+  if (a.cell_output && a.n_levels != 65536)
+    throw Error(ErrorCode::parse, "attribute 'n_levels_out'", fmt::format("is {}", a.n_levels),
+                "with cell_output it is 65536: both states have 16 bits");
   return a;
 }
 
@@ -99,7 +103,7 @@ std::vector<TensorType> infer_recurrent(const InferContext& ctx, std::int64_t ga
   for (std::size_t i : {7u, 8u}) expect(i, {kSegments + 1});
   for (std::size_t i : {9u, 10u}) expect(i, {s.B, s.H});
   const DType h = attrs.n_levels == 256 ? DType::i8 : DType::i16;
-  return typed_like_input(ctx, h, {s.T, 1, s.B, s.H});
+  return typed_like_input(ctx, h, {s.T, attrs.cell_output ? 2 : 1, s.B, s.H});
 }
 
 /// One projection: rounded((M.v)*mul, shift) + bias for some rows of M.
@@ -155,6 +159,7 @@ class Cell {
   std::int64_t hidden(std::size_t u) const {
     return attrs_.n_levels == 256 ? narrow(h_[u]) : h_[u];
   }
+  std::int64_t cell(std::size_t u) const { return c_[u]; }
 
  private:
   /// Q0.7 of a Q0.15 number.
@@ -229,16 +234,21 @@ void eval_recurrent(const EvalContext& ctx, std::int64_t gates) {
     std::copy_n(all.begin() + b * H, H, state.begin());
     return state;
   };
-  std::vector<std::int32_t> y(static_cast<std::size_t>(T * B * H));
+  const std::int64_t parts = attrs.cell_output ? 2 : 1;
+  std::vector<std::int32_t> y(static_cast<std::size_t>(T * parts * B * H));
   Cell cell(ctx, attrs, gates);
   for (std::int64_t b = 0; b < B; ++b) {
     cell.start(initial(9, b), initial(10, b));
     for (std::int64_t step = 0; step < T; ++step) {
       const std::int64_t t = attrs.reverse ? T - 1 - step : step;
       cell.step(wide.data() + (t * B + b) * I);
-      for (std::int64_t u = 0; u < H; ++u)
-        y[static_cast<std::size_t>((t * B + b) * H + u)] =
-            static_cast<std::int32_t>(cell.hidden(static_cast<std::size_t>(u)));
+      for (std::int64_t u = 0; u < H; ++u) {
+        const auto unit = static_cast<std::size_t>(u);
+        const auto at = static_cast<std::size_t>((t * parts * B + b) * H + u);
+        y[at] = static_cast<std::int32_t>(cell.hidden(unit));
+        if (attrs.cell_output)
+          y[at + static_cast<std::size_t>(B * H)] = static_cast<std::int32_t>(cell.cell(unit));
+      }
     }
   }
   store(ctx, y);
@@ -275,7 +285,9 @@ std::vector<OpDef> integer_recurrent_ops() {
       recurrent("iLSTM",
                 {"x", "W", "R", "w_mul", "w_bias", "r_mul", "r_bias", "sigmoid", "tanh",
                  "initial_h?", "initial_c?"},
-                {"cell_bits", "n_levels_out", "r_shift", "reverse", "state_bits", "w_shift"}, 4)};
+                {"cell_bits", "cell_output", "n_levels_out", "r_shift", "reverse", "state_bits",
+                 "w_shift"},
+                4)};
 }
 
 }  // namespace waveq

@@ -13,8 +13,9 @@ const std::map<std::string, OpDef, std::less<>>& registry() {
     std::map<std::string, OpDef, std::less<>> ops;
     for (auto family :
          {linear_ops, einsum_ops, elementwise_ops, logic_ops, unary_ops, activation_ops,
-          reduction_ops, movement_ops, shape_ops, pooling_ops, normalization_ops, recurrent_ops,
-          requant_ops, integer_ops, quantization_ops}) {
+          reduction_ops, movement_ops, shape_ops, pooling_ops, normalization_ops,
+          response_normalization_ops, indexing_ops, recurrent_ops, requant_ops, integer_ops,
+          quantization_ops}) {
       for (OpDef& op : family()) {
         std::string name = op.name;
         const bool fresh = ops.emplace(std::move(name), std::move(op)).second;

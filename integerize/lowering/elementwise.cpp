@@ -49,7 +49,7 @@ bool add_to_bias(Lowering& to, ValueId x, ValueId y, const Tensor& c, double sig
   std::vector<double> term = to_double(c);
   const bool follows_channels = q.linear->op == "Conv"
                                     ? per_channel_constant(c, to.shape(x)).has_value()
-                                    : c.shape().back() == c.size();
+                                    : !c.shape().empty() && c.shape().back() == c.size();
   if (term.size() != 1 && (term.size() != q.linear->channels() || !follows_channels)) return false;
   if (to.source().use_count(x) != 1 || to.shape(x) != to.shape(y)) return false;
   for (double& t : term) t *= sign;
@@ -282,7 +282,7 @@ void lower_mul(Lowering& to, const Node& node) {
     if (factor->size() > 1 && !takes_channels(to, to.quantity(x)))
       return scale_channels(to, x, y, *factor);
     if (std::ranges::any_of(*factor, [](double f) { return f == 0; }))
-      to.refuse("its constant holds a zero");
+      return multiply_by_elements(to, x, y, to.source().constant(c));  // no scale says that
     Quantity q = to.accumulator(x);
     q.scale = combine(q.scale, *factor, 1.0, times);
     if (!q.offset.empty()) q.offset = combine(q.offset, *factor, 1.0, times);

@@ -33,6 +33,9 @@ void lower_layer_norm(Lowering& to, const Node& node);
 void lower_resize(Lowering& to, const Node& node);
 // recurrent.cpp
 void lower_recurrent(Lowering& to, const Node& node);
+/// The codes of an input that does nothing but start recurrent cells, possibly moved: those of the
+/// state. Nothing for other inputs, and where hidden states and cells are in one.
+std::optional<QuantParams> codes_of_state(const Graph& graph, ValueId input);
 // movement.cpp
 void lower_movement(Lowering& to, const Node& node);
 void lower_gather(Lowering& to, const Node& node);

@@ -14,8 +14,9 @@ namespace waveq::rules {
 namespace {
 
 /// A result may be as large as this, or four times its inputs; beyond, a small constant that is
-/// expanded stays a computation.
-constexpr std::size_t kMaxBytes = std::size_t{1} << 20;
+/// expanded stays a computation. Weights that a model fills by ConstantOfShape may be larger: a
+/// linear node needs them as a constant.
+constexpr std::size_t kMaxBytes = std::size_t{1} << 20, kMaxFilledBytes = std::size_t{1} << 26;
 
 bool is_random(const std::string& op) {
   constexpr std::array<std::string_view, 6> kRandom = {"RandomNormal",  "RandomNormalLike",
@@ -44,7 +45,8 @@ Outcome apply(const Match& m, Patch& patch) {
     if (!type.known()) return NoMatch{};
     bytes_out += static_cast<std::size_t>(element_count(type.shape)) * size_of(type.dtype);
   }
-  if (bytes_out > std::max(kMaxBytes, 4 * bytes_in))
+  const std::size_t most = node.op == "ConstantOfShape" ? kMaxFilledBytes : kMaxBytes;
+  if (bytes_out > std::max(most, 4 * bytes_in))
     return declined("the result would take {} bytes, its inputs take {}", bytes_out, bytes_in);
   std::vector<Tensor> results;
   try {

@@ -90,6 +90,10 @@ TEST_CASE("onnx reader: an open first dimension becomes 1") {
   ReadOptions options;
   options.default_batch = 5;
   CHECK(read(m, options).value(read(m).outputs()[0]).type.shape == Shape{5, 3});
+  m.mutable_graph()->mutable_input(0)->mutable_type()->mutable_tensor_type()->mutable_shape()->mutable_dim(0)->set_dim_value(-1);
+  CHECK(read(m, options).value(read(m).outputs()[0]).type.shape == Shape{5, 3});
+  options.input_shapes = {{"x", {2, 3}}};
+  CHECK(read(m, options).value(read(m).outputs()[0]).type.shape == Shape{2, 3});
 }
 
 TEST_CASE("onnx reader: input shapes that do not fit the model are refused") {

@@ -112,6 +112,37 @@ TEST_CASE("lowering: adding a constant, per channel, single and of the operand's
   }
 }
 
+TEST_CASE("lowering: one number of no dimension behind a linear node") {
+  for (const Shape& shape : {Shape{}, Shape{1}, Shape{1, 1}}) {
+    FloatNet net;
+    const ValueId x = net.op("MatMul", {net.input("x", {4, 3}), net.random({3, 5}, -1, 1, 7)});
+    net.output(net.op("Add", {x, net.floats(shape, {0.75F})}));
+    CHECK(lower_and_compare(net).worst_steps < 2.5);
+  }
+}
+
+TEST_CASE("lowering: factors of zero") {
+  for (const Shape& shape : {Shape{}, Shape{1, 3, 1}}) {
+    FloatNet net;
+    const ValueId x = net.input("x", {1, 3, 4});
+    const std::vector<float> factors = shape.empty() ? std::vector<float>{0} : std::vector<float>{0.5F, 0, -1};
+    net.output(net.op("Add", {net.op("Mul", {x, net.floats(shape, factors)}), x}));
+    CHECK(lower_and_compare(net).worst_steps < 2.5);
+  }
+}
+
+TEST_CASE("lowering: a bias far beyond a channel's weights, in front of another factor") {
+  // LeakyRelu(x) = 0.2 x + 0.8 Relu(x) of a channel that hardly moves and one that does.
+  FloatNet net;
+  const ValueId w = net.floats({2, 2, 1}, {0.5F, -0.4F, 1e-4F, 2e-4F}), b = net.floats({2}, {0.1F, 3});
+  const ValueId x = net.op("Conv", {net.input("x", {1, 2, 16}), w, b});
+  net.output(net.op("Add", {net.op("Mul", {x, net.floats({}, {0.2F})}),
+                            net.op("Mul", {net.op("Relu", {x}), net.floats({}, {0.8F})})}));
+  const Lowered y = lower_and_compare(net);
+  CHECK(y.worst_steps < 2.5);
+  CHECK(prove(y.graph()).overflow_free());
+}
+
 TEST_CASE("lowering: a constant factor changes scales, not integers; negative and per-channel ones too") {
   FloatNet positive;
   const ValueId x = positive.input("x", {1, 2, 4});

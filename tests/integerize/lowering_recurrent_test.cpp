@@ -36,7 +36,7 @@ FloatNet recurrent(const Case& c, bool last = true) {
 IntegerizeOptions with_cells(std::int64_t bits = 8) {
   IntegerizeOptions options;
   options.target.operators = {"iGRU", "iLSTM"};
-  options.target.int16 = {"RequantShift", "Slice", "Reshape", "Concat"};
+  options.target.int16 = {"RequantShift", "Slice", "Reshape", "Concat", "Squeeze", "Unsqueeze"};
   if (bits == 16) options.precision = {{"op:GRU", 16}};
   return options;
 }
@@ -77,6 +77,61 @@ TEST_CASE("recurrent: every direction and form of GRU and LSTM stays near the fl
         CHECK(y.worst_steps <= 3);  // 2.3, rounded weights included
         CHECK(prove(y.graph()).overflow_free());
       }
+}
+
+/// An LSTM whose states are inputs and outputs of the network, all of them but x moved.
+FloatNet streaming(std::int64_t steps) {
+  constexpr std::int64_t I = 6, H = 8;
+  FloatNet net;
+  const auto state = [&](const char* name) {
+    return net.op("Unsqueeze", {net.input(name, {1, H}), net.ints({0})});
+  };
+  Node node;
+  node.op = node.name = "LSTM";
+  node.inputs = {net.input("x", {steps, 1, I}),
+                 net.random({1, 4 * H, I}, -0.8, 0.8, 3),
+                 net.random({1, 4 * H, H}, -0.8, 0.8, 4),
+                 net.random({1, 8 * H}, -0.5, 0.5, 5),
+                 {},
+                 state("h"),
+                 state("c")};
+  node.attrs.set("hidden_size", H);
+  node.outputs = {net.graph.add_value("Y", {DType::f32, {steps, 1, 1, H}}),
+                  net.graph.add_value("Y_h", {DType::f32, {1, 1, H}}),
+                  net.graph.add_value("Y_c", {DType::f32, {1, 1, H}})};
+  const std::vector<ValueId> y = node.outputs;
+  net.graph.add_node(std::move(node));
+  net.output(y[0]);
+  for (const std::size_t i : {1u, 2u}) net.output(net.op("Squeeze", {y[i], net.ints({0})}));
+  return net;
+}
+
+TEST_CASE("recurrent: states that the network takes and hands out go on where they ended") {
+  const Lowered one = lower_and_compare(streaming(3), -1, 1, with_cells());
+  CHECK(one.worst_steps <= 3 * 256);  // of hidden states in 16 bits: three steps of 8
+  CHECK(prove(one.graph()).overflow_free());
+  const std::vector<double> scales{1.0 / 128, 1.0 / 32768, 1.0 / 2048};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(one.out(i).scale == scales[i]);
+    if (i > 0) CHECK(one.graph().value(one.graph().inputs()[i]).quant == one.out(i));
+  }
+  // Two calls of three steps are one of six, bit for bit.
+  const RangeLookup range = [](const std::string&, const QuantSpec&) { return Range{-1, 1}; };
+  const Graph three = integerize(streaming(3).graph, range, with_cells()).graph,
+              six = integerize(streaming(6).graph, range, with_cells()).graph;
+  std::vector<std::int8_t> x(36);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<std::int8_t>(static_cast<int>(i * 71 % 251) - 125);
+  const auto codes = [&](std::size_t from, std::int64_t steps) {
+    return Tensor::from<std::int8_t>({steps, 1, 6}, {x.begin() + static_cast<std::ptrdiff_t>(from),
+                                                     x.begin() + static_cast<std::ptrdiff_t>(from) + steps * 6});
+  };
+  const std::vector<std::int16_t> h{5, -900, 32767, -32768, 0, 77, -1, 12000}, c(8, -3000);
+  const Tensor h0 = Tensor::from<std::int16_t>({1, 8}, h), c0 = Tensor::from<std::int16_t>({1, 8}, c);
+  const auto run = [](const Graph& g, const std::vector<Tensor>& inputs) { return Executor(g).run(inputs); };
+  const std::vector<Tensor> first = run(three, {codes(0, 3), h0, c0}), second = run(three, {codes(18, 3), first[1], first[2]}),
+                            whole = run(six, {codes(0, 6), h0, c0});
+  CHECK(second[1] == whole[1]);
+  CHECK(second[2] == whole[2]);
 }
 
 TEST_CASE("recurrent: 16 bits by recipe hand on the state itself, and R multiplies it") {

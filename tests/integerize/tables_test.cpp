@@ -61,6 +61,25 @@ TEST_CASE("tables: one table for a composition that uses its operand again") {
   CHECK(y.worst_steps <= 0.501);
 }
 
+TEST_CASE("tables: conditions on the operand choose; a condition that anything else reads has no form") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 2, 64});
+  const ValueId far = net.op("Greater", {x, net.floats({}, {1.5F})});
+  const ValueId low = net.op("Less", {x, net.floats({1, 2, 1}, {-1, -2})});
+  const ValueId bend = net.op("Where", {far, x, net.op("Softplus", {x})});
+  net.output(net.op("Where", {net.op("Not", {low}), bend, net.floats({}, {0.5F})}));
+  net.output(net.op("Mul", {net.op("Cast", {far}, attributes({{"to", std::int64_t{1}}})), net.op("Exp", {x})}));
+  const Lowered y = lower_and_compare(net, -4, 4, with_tables());
+  CHECK(y.count("Table") == 2);
+  CHECK(y.graph().nodes().size() == 2);
+  CHECK(y.worst_steps <= 0.501);
+  net.output(net.op("Where", {far, x, net.input("z", {1, 2, 64})}));
+  const auto refused = explain_refusals(net.graph, with_tables());
+  REQUIRE(refused.size() == 2);
+  CHECK(refused[0].op == "Greater");
+  CHECK(refused[1].op == "Where");
+}
+
 TEST_CASE("tables: a value in the middle of a chain that others read gets its own") {
   FloatNet net;
   const ValueId x = net.input("x", {1, 2, 8});

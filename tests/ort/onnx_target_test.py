@@ -229,6 +229,7 @@ def add_recurrent(u):
             ("gru_reset_first", "iGRU", 3, U8, {"state_bits": 16, "reverse": 1}),
             ("gru_narrow", "iGRU", 3, I8, {"n_levels_out": 65536}),
             ("lstm", "iLSTM", 4, I8, {}),
+            ("lstm_cell", "iLSTM", 4, I8, {"cell_output": 1, "n_levels_out": 65536}),
             ("lstm_wide", "iLSTM", 4, U8, {"state_bits": 16, "n_levels_out": 65536, "reverse": 1, "cell_bits": 1})):
         rows = gates * units
         operands = [u.input(dtype, steps, batch, inputs), u.drawn(-128, 127, rows, inputs), u.drawn(-128, 127, rows, units)]

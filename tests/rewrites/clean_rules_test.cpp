@@ -35,6 +35,13 @@ TEST_CASE("fold_constants: a small constant is not blown up") {
   CHECK(refusal(r) == "the result would take 4194304 bytes, its inputs take 4112");
 }
 
+TEST_CASE("fold_constants: weights that ConstantOfShape fills are constants") {
+  Net net;
+  const ValueId w = net.op("ConstantOfShape", {net.ints({1024, 1024})});
+  net.output(net.op("MatMul", {net.input("x", {1, 1024}), w}));
+  CHECK(rewrite_checked(net, {"fold_constants"}).text == "MatMul(x, f32[1024,1024])");
+}
+
 TEST_CASE("fold_shape: the shape of a value is a constant, whole or in part") {
   Net net;
   const ValueId x = net.input("x", {2, 3, 4});
@@ -201,6 +208,23 @@ TEST_CASE("replace_transpose_with_reshape: axes of length 1 move for free, other
   net.output(net.op("Transpose", {x}));
   const Rewritten r = rewrite_checked(net, {"replace_transpose_with_reshape"});
   CHECK(r.text == "Reshape(x, [2,1,3,1]); Transpose(x)");
+}
+
+TEST_CASE("shrink_repeated_constant: a constant is there once along axes where it repeats") {
+  const auto text = [](const char* op, const Shape& x, const Shape& c, std::vector<float> values) {
+    Net net;
+    const ValueId constant = net.graph.add_constant("c", Tensor::from<float>(c, values));
+    net.output(net.op(op, {net.input("x", x), constant}));
+    return rewrite_checked(net, {"shrink_repeated_constant"}).text;
+  };
+  CHECK(text("Add", {1, 2, 3}, {1, 2, 3}, {1, 2, 3, 1, 2, 3}) == "Add(x, f32[1,1,3])");
+  CHECK(text("Sub", {1, 2, 3}, {1, 2, 3}, {4, 4, 4, 5, 5, 5}) == "Sub(x, f32[1,2,1])");
+  CHECK(text("Div", {2, 2}, {2, 2}, {3, 3, 3, 3}) == "Div(x, 3)");
+  CHECK(text("Mul", {4, 2, 3}, {2, 3}, {1, 2, 3, 1, 2, 3}) == "Mul(x, f32[1,3])");
+  // Shapes that the constant makes stay.
+  CHECK(text("Add", {1, 3}, {2, 3}, {1, 2, 3, 1, 2, 3}) == "Add(x, f32[2,3])");
+  CHECK(text("Add", {3}, {2, 3}, {1, 1, 1, 1, 1, 1}) == "Add(x, f32[2,1])");
+  CHECK(text("Add", {2, 3}, {2, 3}, {1, 2, 3, 1, 2, 4}) == "Add(x, f32[2,3])");
 }
 
 TEST_CASE("order_constant_operand: constants go right where the operator allows it") {

@@ -188,7 +188,7 @@ class Lstm {
   Projection recurrent_;
 };
 
-/// All steps over x [T,B,I]; [T,1,B,H].
+/// All steps over x [T,B,I]; [T,1,B,H], or [T,2,B,H] with the cells behind the hidden states.
 template <class Kind>
 ValueId unrolled(Expansion& e) {
   const Shape x = e.shape(e.input(0));
@@ -204,17 +204,19 @@ ValueId unrolled(Expansion& e) {
   const Kind cell(e);
   const bool reverse = e.attrs().get_int("reverse", 0) == 1;
   const bool narrow = e.attrs().get_int("n_levels_out", 256) == 256;
-  std::vector<ValueId> hidden(static_cast<std::size_t>(steps));
+  const bool with_cell = e.attrs().get_int("cell_output", 0) == 1;
+  std::vector<ValueId> states(static_cast<std::size_t>(steps));
+  Attrs attrs;
+  attrs.set("axis", std::int64_t{0});
   for (std::int64_t i = 0; i < steps; ++i) {
     const std::int64_t t = reverse ? steps - 1 - i : i;
     state = cell.step(slice(e, parts, 0, t, t + 1), state);
-    hidden[static_cast<std::size_t>(t)] = state.h;
+    states[static_cast<std::size_t>(t)] =
+        with_cell ? e.op("Concat", {state.h, state.c}, attrs) : state.h;
   }
-  Attrs attrs;
-  attrs.set("axis", std::int64_t{0});
-  const ValueId all = e.op("Concat", std::move(hidden), std::move(attrs));
+  const ValueId all = e.op("Concat", std::move(states), attrs);
   const ValueId y = narrow ? narrowed(e, all) : all;
-  return reshaped(e, y, {steps, 1, x[1], units});
+  return reshaped(e, y, {steps, with_cell ? 2 : 1, x[1], units});
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ struct Layer {
   std::int64_t T = 1, B = 1, I = 1, H = 1, gates = 3;
   Ints x, w, r, w_mul, w_bias, r_mul, r_bias, sigmoid, tanh, h0, c0;
   std::int64_t w_shift = 0, r_shift = 0, state_bits = 8, reverse = 0, reset_last = 0, levels = 65536,
-               cell_bits = 4;
+               cell_bits = 4, cell_output = 0;
 };
 
 template <class T>
@@ -42,7 +42,7 @@ Tensor run(const Layer& l) {
   if (l.gates == 3)
     attrs.emplace_back("linear_before_reset", Attr(l.reset_last));
   else
-    attrs.emplace_back("cell_bits", Attr(l.cell_bits));
+    attrs.insert(attrs.end(), {{"cell_bits", Attr(l.cell_bits)}, {"cell_output", Attr(l.cell_output)}});
   return test::run({.op = l.gates == 3 ? "iGRU" : "iLSTM", .inputs = inputs, .attrs = attrs});
 }
 
@@ -89,6 +89,40 @@ TEST_CASE("iLSTM: one step by hand") {
   // c = round(15384*2048/2^15) + round(17384*4000/2^19) = round(961.5) + round(132.63) = 962 + 133
   // tanh's argument: 1095*2 = 2190 -> 2190; h = round(16384*2190/2^15) = 1095
   CHECK(run(l) == Tensor::from<std::int16_t>({1, 1, 1, 1}, {1095}));
+  l.cell_output = 1;
+  CHECK(run(l) == Tensor::from<std::int16_t>({1, 2, 1, 1}, {1095, 1095}));
+  l.c0 = {-30000};
+  // c = round(15384*-30000/2^15) + 133 = -14084 + 133; tanh's argument -27902
+  // h = round(16384*-27902/2^15)
+  CHECK(run(l) == Tensor::from<std::int16_t>({1, 2, 1, 1}, {-13951, -13951}));
+}
+
+TEST_CASE("iLSTM: hidden states and cells of all steps and sequences, side by side") {
+  Layer l;
+  l.gates = 4;
+  l.T = l.B = 2;
+  l.x = {100, 50, -70, 3};
+  l.w = {10, 0, -10, 20};
+  l.r = {1, 2, 3, 4};
+  l.w_mul = l.r_mul = {2, 2, 2, 2};
+  l.w_bias = l.r_bias = {0, 0, 0, 0};
+  l.sigmoid = line(0, 32768);
+  l.tanh = line(-32768, 32768);
+  const Tensor hidden = run(l);
+  const auto alone = hidden.as<std::int16_t>();
+  l.cell_output = 1;
+  const Tensor both = run(l);
+  REQUIRE(both.shape() == Shape{2, 2, 2, 1});
+  const auto all = both.as<std::int16_t>();
+  for (std::size_t t = 0; t < 2; ++t)
+    for (std::size_t b = 0; b < 2; ++b) {
+      CHECK(all[4 * t + b] == alone[2 * t + b]);
+      // tanh and o = sigmoid are lines here: h = o*c, o of at least a quarter.
+      CHECK(std::abs(all[4 * t + 2 + b]) <= 4 * std::abs(alone[2 * t + b]) + 4);
+      CHECK((all[4 * t + 2 + b] < 0) == (alone[2 * t + b] < 0));
+    }
+  l.levels = 256;
+  CHECK_THROWS_AS(run(l), Error);
 }
 
 // ---- An independent version in 128 bits, from the formulas of docs/waveq-operators.md.
