@@ -19,7 +19,8 @@ STEPS = [("preset quantlib", "", {}), ("own scale for every mean", "quantization
          ("ranges by squared error", "calibration", {"observer": '"mse"'}),
          ("equalized features", "quantization", {"equalize": "true"}),
          ("GELU's constants fitted to the data", "operators", {"fitted_gelu": "true"}),
-         ("zero point behind GELU", "quantization", {"zero_points": "true"})]
+         ("zero point behind GELU", "quantization", {"zero_points": "true"}),
+         ("added pointwise convolutions as one", "quantization", {"join_sums": "true"})]
 MODELS = {"FSDD": "waveformer_kws_fsdd", "espeak": "waveformer_kws_espeak"}
 
 

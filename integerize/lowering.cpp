@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cmath>
 
+#include "join_sums.h"
 #include "lowering/rules.h"
 #include "precision.h"
 #include "waveq/graph/op.h"
@@ -127,6 +128,11 @@ void Lowering::define(ValueId value, const Activation& activation) {
   quantities_[value] = q;
   activations_[{value, activation.quant.is_signed, 0.0, width_of(activation.quant)}] = activation;
   carries(value, activation);
+}
+
+void Lowering::define_with_own_scales(ValueId value, Quantity quantity) {
+  own_scales_.insert(value);
+  define(value, std::move(quantity));
 }
 
 void Lowering::carries(ValueId value, const Activation& a) {
@@ -373,6 +379,8 @@ IntegerizeOptions settled(const Graph& canonical, IntegerizeOptions options) {
     options = settled(canonical, std::move(options));
     if (tensors_too_wide(canonical, options) == 0 && refusals_of(canonical, options).empty()) break;
   }
+  // Where sums take 16 bits, or the model states a grid for each tensor, sums stay sums.
+  options.join_sums &= !options.target.int16.contains("Add") && options.grids.empty();
   options.requant.max_add_per_mul = options.target.max_add_per_mul;
   options.requant.wide_products =
       options.target.wide_requants && options.requant.product_bits == 32;
@@ -393,7 +401,9 @@ IntegerizeOptions checked(const Graph& canonical, const IntegerizeOptions& optio
 
 IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
                           const IntegerizeOptions& options) {
-  Lowering lowering(canonical, ranges, checked(canonical, options));
+  const IntegerizeOptions own = checked(canonical, options);
+  const Graph joined = own.join_sums ? join_sums(canonical) : canonical;
+  Lowering lowering(joined, ranges, own);
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;
   std::string list;

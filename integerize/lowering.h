@@ -24,7 +24,7 @@ struct DeferredLinear {
   std::string name, origin;
   ValueId x;  ///< integer input
   double x_scale = 1.0;
-  std::int64_t x_zero_point = 0;
+  std::vector<std::int64_t> x_zero_points;  ///< empty for none; one, or one per input channel
   Tensor weights;                 ///< f32
   std::string weights_name;       ///< their constant in the float graph
   std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
@@ -42,7 +42,7 @@ struct DeferredLinear {
 
   std::size_t channels() const;
   /// Has a constant term for each channel: a bias, or what x's zero point adds up to.
-  bool has_offset() const { return !bias.empty() || x_zero_point != 0; }
+  bool has_offset() const { return !bias.empty() || !x_zero_points.empty(); }
   bool emitted() const { return accumulator.valid(); }
 };
 
@@ -124,6 +124,13 @@ class Lowering {
   /// width(op), unless the sum of the tensor's codes times others of these magnitudes (their sum)
   /// could then leave int32.
   Width width_within(std::string_view op, ValueId value, double others) const;
+  /// The codes that lower_concat left with a scale for each channel.
+  bool has_own_scales(ValueId value) const { return own_scales_.contains(value); }
+  /// activation(value), but with signed codes: what is clipped at 0 or would be affine has the
+  /// unsigned ones less half of the levels, zero point included, where all that reads it folds it.
+  Activation shifted_activation(ValueId value);
+  /// define() of such codes.
+  void define_with_own_scales(ValueId value, Quantity quantity);
   bool is_wide(ValueId value) const { return wide_.contains(value); }  ///< given 16 bits
   /// Levels of the weights of the node being lowered.
   std::int64_t weight_levels() const;
@@ -162,6 +169,7 @@ class Lowering {
   bool wants_int8(ValueId value) const;
   bool asks_for_sign(ValueId value) const;
   bool takes_zero_point(ValueId value) const;
+  bool folds_in_all_readers(ValueId value) const;
   bool folded_everywhere(ValueId value) const;
   std::optional<QuantParams> own_codes(ValueId value) const;
   Activation halved(ValueId value, const Activation& u, double scale);
@@ -220,6 +228,7 @@ class Lowering {
   std::map<ValueId, Quantity> quantities_;
   UnaryChains chains_;
   std::set<ValueId> wide_;  ///< values that are given 16 bits
+  std::set<ValueId> own_scales_;
   std::map<ValueId, std::int64_t> weight_levels_of_;
   /// Materialized activations: by value, signedness, fixed scale (0: chosen from the range), width.
   std::map<std::tuple<ValueId, bool, double, Width>, Activation> activations_;

@@ -25,29 +25,31 @@ double scale_of(const std::vector<double>& scale, std::size_t channel) {
   return scale[scale.size() > 1 ? channel : 0];
 }
 
-/// sum_k w[c,k]: what one step of x's zero point adds to the accumulator of channel c.
-std::vector<std::int64_t> channel_sums(const DeferredLinear& linear, const Tensor& codes) {
+/// sum_k w[c,k]*z[k]: what x's zero points add to the accumulator of channel c. Filters [C,K,...]
+/// have one a channel k of x where there are several.
+std::vector<std::int64_t> zero_point_sums(const DeferredLinear& linear, const Tensor& codes) {
   const std::vector<std::int64_t> q = to_int64(codes);
   std::vector<std::int64_t> sums(linear.channels(), 0);
-  const std::size_t each = q.size() / sums.size();
+  const std::vector<std::int64_t>& z = linear.x_zero_points;
+  const std::size_t each = q.size() / sums.size(), taps = each / z.size();
   for (std::size_t i = 0; i < q.size(); ++i)
-    sums[linear.op == "MatMul" ? i % sums.size() : i / each] += q[i];
+    sums[linear.op == "MatMul" ? i % sums.size() : i / each] +=
+        q[i] * (z.size() > 1 ? z[i % each / taps] : z.front());
   return sums;
 }
 
 /// The constant term of each channel in accumulator steps, rounded,
-///   b[c] = round(bias[c] / scale[c]) - zero_point_x * sum_k w[c,k],
-/// as sum_k w*(x - z) = sum_k w*x - z*sum_k w; empty where there is none.
+///   b[c] = round(bias[c] / scale[c]) - sum_k w[c,k]*z[k],
+/// as sum_k w*(x - z) = sum_k w*x - sum_k w*z with x's zero points z; empty where there is none.
 std::vector<double> offset_steps(const DeferredLinear& linear, const QuantizedWeights& weights,
                                  const std::vector<double>& scale) {
   if (!linear.has_offset()) return {};
   std::vector<double> steps(linear.channels(), 0.0);
   for (std::size_t c = 0; c < linear.bias.size(); ++c)
     steps[c] = std::floor(linear.bias[c] / scale_of(scale, c) + 0.5);
-  if (linear.x_zero_point == 0) return steps;
-  const std::vector<std::int64_t> sums = channel_sums(linear, weights.q);
-  for (std::size_t c = 0; c < steps.size(); ++c)
-    steps[c] -= static_cast<double>(linear.x_zero_point * sums[c]);
+  if (linear.x_zero_points.empty()) return steps;
+  const std::vector<std::int64_t> sums = zero_point_sums(linear, weights.q);
+  for (std::size_t c = 0; c < steps.size(); ++c) steps[c] -= static_cast<double>(sums[c]);
   return steps;
 }
 

@@ -1,6 +1,7 @@
 // Which tensors have a zero point, and what it is.
 #include <algorithm>
 
+#include "join_sums.h"
 #include "lowering.h"
 
 namespace waveq {
@@ -10,11 +11,39 @@ namespace waveq {
 bool Lowering::takes_zero_point(ValueId value) const {
   const Quantity& q = quantities_.at(value);
   const NodeId producer = q.id.valid() ? out_.value(q.id).producer : NodeId{};
-  const Value& v = source_.value(value);
   return producer.valid() && out_.node(producer).op == "iGELU" && options_.zero_points &&
-         options_.target.zero_points && !source_.is_output(value) &&
-         std::ranges::all_of(
-             v.uses, [&](NodeId user) { return folds_zero_point(source_, source_.node(user)); });
+         options_.target.zero_points && folds_in_all_readers(value);
+}
+
+bool Lowering::folds_in_all_readers(ValueId value) const {
+  return !source_.is_output(value) &&
+         std::ranges::all_of(source_.value(value).uses, [&](NodeId user) {
+           const Node& node = source_.node(user);
+           return folds_zero_point(source_, node) ||
+                  (options_.join_sums && keeps_own_scales(source_, node));
+         });
+}
+
+Activation Lowering::shifted_activation(ValueId value) {
+  const Quantity q = quantity(value);
+  if (const Activation* a = find_activation(value, true, 0.0, Width::bits8)) return *a;
+  const bool clips = q.relu && q.upper == 0 && folds_in_all_readers(value);
+  if (!clips && !takes_zero_point(value)) {
+    const Activation a = activation(value);
+    return a.quant.is_signed ? a : signed_activation(value);
+  }
+  const QuantSpec own = spec(q.relu ? Signedness::unsigned_ : Signedness::affine, Width::bits8);
+  Range r = range(value, own);
+  if (q.relu) r = {0.0, std::max(r.hi, 0.0)};
+  QuantParams codes = quantizer_(r, own);
+  codes.is_signed = true;
+  codes.zero_point -= codes.n_levels / 2;
+  const Activation a = requantize(value, q, codes, false);
+  // Without its zero point the requant does not clip at 0.
+  if (q.relu && a.quant.zero_point != a.quant.lo()) return signed_activation(value);
+  activations_[{value, true, 0.0, Width::bits8}] = a;
+  carries(value, a);
+  return a;
 }
 
 /// True where all that reads the value, also in another arrangement, are linear nodes that can take

@@ -62,6 +62,7 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   o.exact_multipliers = r.exact_multipliers;
   o.merge_requants = r.merge_requants;
   o.own_mean_scale = r.own_mean_scale;
+  o.join_sums = r.join_sums;
   o.zero_points = r.zero_points;
   o.fitted_gelu = r.fitted_gelu;
   o.softmax = r.softmax;
@@ -185,6 +186,8 @@ const std::vector<PassInfo>& pipeline_passes() {
       {"equalize", "Q.(K^T V) = (Q/c).((cK)^T V), a factor for each feature", "reassociates",
        "integerize/equalize.cpp"},
       {"calibrate", "samples -> range of every float tensor", "measures", "calibration"},
+      {"join", "W.x + z = [W I].[x; z], one rounding in place of three", "reassociates",
+       "integerize/join_sums.cpp"},
       {"lower", "canonical float graph -> integer operators, rules below", "approximates",
        "integerize/lowering"},
       {"clean_up", "merges reshapes and transposes between integer operators", "exact",

@@ -68,6 +68,7 @@ void bind_recipe(py::module_& m) {
       .def_readwrite("precision", &Recipe::precision)
       .def_readwrite("weight_levels_of", &Recipe::weight_levels_of)
       .def_readwrite("equalize", &Recipe::equalize)
+      .def_readwrite("join_sums", &Recipe::join_sums)
       .def_readwrite("softmax", &Recipe::softmax)
       .def_readwrite("seed", &Recipe::seed);
 }

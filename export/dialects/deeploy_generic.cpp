@@ -12,7 +12,7 @@ using namespace deeploy;
 const Rows& rows() {
   static const Rows table = {
       {"Add", {"int8 + int8 of one shape -> int32; or a constant of lower rank", check_add}},
-      {"Concat", {"two inputs of one scale", check_concat}},
+      {"Concat", {"two inputs of one type", check_concat}},
       {"Conv",
        {"1-D, 2-D; group 1 or depthwise; dilation 1; no bias; total padding other than 1",
         check_conv}},

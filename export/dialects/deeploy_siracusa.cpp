@@ -146,7 +146,7 @@ void check_pad_pulp(const Check& c) {
 const Rows& rows() {
   static const Rows table = {
       {"Add", {"int8 + int8 of one shape, with the requant behind it", check_add_pulp}},
-      {"Concat", {"two inputs of one scale", check_concat}},
+      {"Concat", {"two inputs of one type", check_concat}},
       {"Conv",
        {"2-D with the requant behind it; group 1 or depthwise; dilation 1; no bias; equal pads",
         check_conv_2d}},

@@ -30,14 +30,18 @@ std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId
   const bool rows_are_outputs = node.op == "Conv" || node.attrs.get_int("transB", 0) != 0;
   const auto fan_in = static_cast<double>(
       rows_are_outputs ? element_count(w) / std::max<std::int64_t>(w.front(), 1) : w[w.size() - 2]);
-  const Activation in = to.activation(x, to.width_within(node.op, x, 128.0 * fan_in));
   auto linear = std::make_shared<DeferredLinear>();
   linear->op = node.op;
   linear->name = to.name_for(node.outputs.front());
   linear->origin = node.origin.empty() ? node.name : node.origin;
-  linear->x = in.id;
-  linear->x_scale = in.quant.scale;
-  linear->x_zero_point = in.quant.zero_point;
+  if (to.has_own_scales(x)) {  // lower_conv puts them into the weights
+    linear->x = to.quantity(x).id;
+  } else {
+    const Activation in = to.activation(x, to.width_within(node.op, x, 128.0 * fan_in));
+    linear->x = in.id;
+    linear->x_scale = in.quant.scale;
+    if (in.quant.zero_point != 0) linear->x_zero_points = {in.quant.zero_point};
+  }
   linear->weights_name = to.source().value(node.inputs.at(1)).name;
   linear->bias_in_requant = node.op == "Conv";
   linear->weight_levels = to.weight_levels();
@@ -129,6 +133,22 @@ bool folds_zero_point(const Graph& graph, const Node& node, bool padded) {
   return node.op == "MatMul" && !is_matrix_batch(graph, node.inputs[1]);
 }
 
+namespace {
+
+/// Codes q of x that mean scale[c]*q + offset[c] in channel c: the scales go into the weights
+/// [O,C,k...], the offsets are the zero points -offset/scale. Exact but for the weights' rounding.
+void fold_own_scales(DeferredLinear& linear, const Quantity& x) {
+  const auto weights = linear.weights.as<float>();
+  const std::size_t channels = x.scale.size();
+  const std::size_t taps = weights.size() / (linear.channels() * channels);
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    weights[i] = static_cast<float>(weights[i] * x.scale[i / taps % channels]);
+  for (std::size_t c = 0; c < x.offset.size(); ++c)
+    linear.x_zero_points.push_back(std::llround(-x.offset[c] / x.scale[c]));
+}
+
+}  // namespace
+
 /// Conv with constant weights [O, C/g, k...], any group, dilation and padding.
 void lower_conv(Lowering& to, const Node& node) {
   const Tensor& w = constant_operand(to, node, 1, "weight");
@@ -150,6 +170,7 @@ void lower_conv(Lowering& to, const Node& node) {
     linear->weights = without_dilations(linear->weights, dilations);
     dilations.assign(spatial, 1);
   }
+  if (to.has_own_scales(node.inputs[0])) fold_own_scales(*linear, to.quantity(node.inputs[0]));
   linear->x =
       padded_for_conv(to, {linear->x, to.out().value(linear->x).quant.value_or(QuantParams{})},
                       pads, linear->name + "_padded");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "join_sums.h"
 #include "lowering/rules.h"
 
 namespace waveq {
@@ -163,7 +164,30 @@ ValueId constant_at(Lowering& to, ValueId id, const QuantParams& quant) {
 
 }  // namespace
 
+namespace {
+
+/// Concat of int8 channels as they are, each input on its own scale and zero point.
+void concat_as_they_are(Lowering& to, const Node& node) {
+  const ValueId y = node.outputs.front();
+  Quantity all;
+  all.scale.clear();
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+    const Activation a = to.shifted_activation(node.inputs[i]);
+    const auto channels = static_cast<std::size_t>(to.shape(node.inputs[i])[1]);
+    all.scale.insert(all.scale.end(), channels, a.quant.scale);
+    all.offset.insert(all.offset.end(), channels,
+                      -a.quant.scale * static_cast<double>(a.quant.zero_point));
+    const std::string suffix = i + 1 == node.inputs.size() ? "" : fmt::format("_part{}", i);
+    all.id = i == 0 ? a.id : to.emit("Concat", to.name_for(y, suffix), {all.id, a.id}, node.attrs);
+  }
+  if (std::ranges::all_of(all.offset, [](double o) { return o == 0; })) all.offset.clear();
+  to.define_with_own_scales(y, std::move(all));
+}
+
+}  // namespace
+
 /// Concat of 8-bit tensors brought to the coarsest of their scales; constants are rounded to it.
+/// Where convolutions that can take its channels' scales into their weights read it: as they are.
 void lower_concat(Lowering& to, const Node& node) {
   // One type for all: 16 bits where every input has them.
   Width width = to.width("Concat");
@@ -172,6 +196,8 @@ void lower_concat(Lowering& to, const Node& node) {
     to.quantity(in);
     if (to.carried(in, width) == Width::bits8) width = Width::bits8;
   }
+  if (width == Width::bits8 && to.options().join_sums && keeps_own_scales(to.source(), node))
+    return concat_as_they_are(to, node);
   const std::int64_t levels = width == Width::bits16 ? 65536 : to.options().activation_levels;
   double scale = 0;
   for (ValueId in : node.inputs)

@@ -28,6 +28,7 @@ class Recipe:
     precision: dict[str, int]
     weight_levels_of: dict[str, int]
     equalize: bool
+    join_sums: bool
     softmax: str
     seed: int
     def __init__(self) -> None: ...

@@ -56,6 +56,8 @@ struct IntegerizeOptions {
   bool merge_requants = true;  ///< a second requant reads the accumulator, not the first's 8 bits
   bool own_mean_scale = true;  ///< a mean gets the scale of its range, not that of its operand
   bool zero_points = true;     ///< where the target has them (TargetAbilities::zero_points)
+  /// Sums of pointwise convolutions become one convolution where the target's sums take 8 bits.
+  bool join_sums = true;
   bool fitted_gelu = true;     ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";  ///< one of quantizers()
   std::string softmax = "ibert";        ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
