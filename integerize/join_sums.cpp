@@ -1,6 +1,7 @@
 #include "join_sums.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 
 #include "lowering.h"
@@ -45,11 +46,6 @@ bool can_join(const Graph& graph, ValueId id) {
   return op != "Clip" && (op != "Relu" || (graph.use_count(id) == 1 && !graph.is_output(id)));
 }
 
-struct Operand {
-  ValueId x;
-  Tensor weights;  ///< [O,C,1...]
-};
-
 Tensor identity(std::int64_t channels, std::size_t rank) {
   Shape shape{channels, channels};
   shape.resize(rank, 1);
@@ -74,9 +70,39 @@ Tensor side_by_side(const Tensor& w, const Tensor& v) {
   return out;
 }
 
+/// Largest magnitude of a channel's weights, and how many are not zero: those that are have no
+/// rounding error.
+struct Filter {
+  double largest = 0, count = 0;
+};
+
+Filter filter_of(const Tensor& w, std::int64_t channel) {
+  Filter f;
+  const auto each = static_cast<std::size_t>(w.shape()[1]);
+  for (float v : w.as<float>().subspan(static_cast<std::size_t>(channel) * each, each)) {
+    f.largest = std::max(f.largest, std::abs(static_cast<double>(v)));
+    f.count += v != 0 ? 1 : 0;
+  }
+  return f;
+}
+
+/// The 8-bit codes of a tensor: their scale, and the mean square of code - zero_point.
+struct Codes {
+  double scale = 0, mean_square = 0;
+};
+
+/// A weight's error is the same at every position of the sequence, where roundings average out: it
+/// counts this many times. Four serves the networks of ../shared/models as well as one does, on
+/// half of the additional products.
+constexpr double kStatic = 4;
+
 class Joiner {
  public:
-  explicit Joiner(Graph graph) : graph_(std::move(graph)) {}
+  Joiner(Graph graph, const RangeLookup& ranges, const IntegerizeOptions& options)
+      : graph_(std::move(graph)),
+        ranges_(ranges),
+        options_(options),
+        quantizer_(make_quantizer(options.quantizer)) {}
 
   Graph run() {
     for (NodeId id : graph_.topological_order()) {
@@ -104,12 +130,70 @@ class Joiner {
     if (!second && 2 * w.shape()[0] > w.shape()[1]) return;
     const Tensor v =
         second ? graph_.constant(second->weights) : identity(w.shape()[0], w.shape().size());
+    if (!is_better(sum, first->x, w, z, v, !second)) return;
     const std::string name = graph_.value(y).name;
     const ValueId joined = emit(sum, {first->x, z}, side_by_side(w, v), bias_of(*first, second));
     graph_.replace_uses(y, joined);
     graph_.remove_node(id);
     graph_.rename(y, name + "_as_sum");
     graph_.rename(joined, name);
+  }
+
+  std::optional<Codes> codes_of(ValueId id, Signedness signedness) const {
+    const QuantSpec spec{options_.activation_levels, signedness};
+    const std::string& name = graph_.value(id).name;
+    std::optional<Range> range = ranges_(name, spec);
+    if (!range) return std::nullopt;
+    if (signedness == Signedness::unsigned_) range = {0.0, std::max(range->hi, 0.0)};
+    const QuantParams quant = quantizer_(*range, spec);
+    // Where nothing is known of them: four standard deviations to each side.
+    Codes codes{quant.scale, static_cast<double>(quant.n_levels * quant.n_levels) / 64};
+    const std::vector<double> counts =
+        options_.code_counts ? options_.code_counts(name, quant) : std::vector<double>{};
+    double squares = 0, count = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      const auto code = static_cast<double>(quant.lo() + static_cast<std::int64_t>(i));
+      squares += counts[i] * std::pow(code - static_cast<double>(quant.zero_point), 2);
+      count += counts[i];
+    }
+    if (count > 0) codes.mean_square = squares / count;
+    return codes;
+  }
+
+  /// The codes that the joined convolution reads.
+  std::optional<Codes> operand(ValueId id) const {
+    const NodeId producer = graph_.value(id).producer;
+    const std::string op = producer.valid() ? graph_.node(producer).op : "";
+    const bool affine = op == "Gelu" && options_.zero_points && options_.target.zero_points;
+    return codes_of(id, op == "Relu" ? Signedness::unsigned_
+                        : affine     ? Signedness::affine
+                                     : Signedness::signed_);
+  }
+
+  /// The estimate in join_sums.h, over all channels.
+  bool is_better(const Node& sum, ValueId x, const Tensor& w, ValueId z, const Tensor& v,
+                 bool v_is_identity) const {
+    const auto in = operand(x), other = operand(z);
+    const auto left = codes_of(sum.inputs[0], Signedness::signed_),
+               right = codes_of(sum.inputs[1], Signedness::signed_);
+    if (!in || !other || !left || !right) return false;
+    const double most = static_cast<double>((options_.weight_levels - 1) / 2);
+    const auto squared = [](double value) { return value * value; };
+    double apart = 0, joined = 0;
+    for (std::int64_t c = 0; c < w.shape()[0]; ++c) {
+      const Filter f = filter_of(w, c), g = filter_of(v, c);
+      const double unit_f = f.largest * in->scale / most, unit_g = g.largest * other->scale / most,
+                   unit = std::max(unit_f, unit_g);
+      const double power_f = kStatic * f.count * in->mean_square,
+                   power_g = kStatic * g.count * other->mean_square;
+      apart += 2 * squared(std::max(left->scale, right->scale)) + squared(unit_f) * power_f;
+      joined += squared(unit) * power_f;
+      // Identity: z is rounded to its own grid, and its factor is exact where it is the largest.
+      if (v_is_identity) joined += squared(other->scale);
+      if (!v_is_identity) apart += squared(unit_g) * power_g;
+      if (!v_is_identity || unit > unit_g) joined += squared(unit) * power_g;
+    }
+    return joined < apart;
   }
 
   std::optional<Tensor> bias_of(const Pointwise& a, const std::optional<Pointwise>& b) const {
@@ -142,11 +226,17 @@ class Joiner {
   }
 
   Graph graph_;
+  const RangeLookup& ranges_;
+  const IntegerizeOptions& options_;
+  Quantizer quantizer_;
 };
 
 }  // namespace
 
-Graph join_sums(const Graph& canonical) { return Joiner(canonical).run(); }
+Graph join_sums(const Graph& canonical, const RangeLookup& ranges,
+                const IntegerizeOptions& options) {
+  return Joiner(canonical, ranges, options).run();
+}
 
 bool keeps_own_scales(const Graph& graph, const Node& node) {
   if (node.op != "Concat" || node.attrs.get_int("axis", 0) != 1 ||

@@ -402,7 +402,7 @@ IntegerizeOptions checked(const Graph& canonical, const IntegerizeOptions& optio
 IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
                           const IntegerizeOptions& options) {
   const IntegerizeOptions own = checked(canonical, options);
-  const Graph joined = own.join_sums ? join_sums(canonical) : canonical;
+  const Graph joined = own.join_sums ? join_sums(canonical, ranges, own) : canonical;
   Lowering lowering(joined, ranges, own);
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;

@@ -64,6 +64,11 @@ TEST_CASE("join_sums: one convolution, one rounding, each operand on its own sca
                       joined = lower_and_compare(n, -1, 1, joining(true));
         INFO("clipped ", clipped, ", convolution ", convolution, ", gain ", gain);
         CHECK(apart.count("Add") == 1);
+        if (!clipped && !convolution && gain >= 1.0) {
+          // z would make W's weights coarser by more than the two roundings cost.
+          CHECK(joined.count("Add") == 1);
+          continue;
+        }
         CHECK(joined.count("Add") == 0);
         REQUIRE(joined.count("Concat") == 1);
         CHECK(joined.count("Conv") == apart.count("Conv") - (convolution ? 1 : 0));
