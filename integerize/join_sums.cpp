@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "lowering.h"
+#include "name_pattern.h"
 
 namespace waveq {
 
@@ -130,6 +131,7 @@ class Joiner {
     if (!second && 2 * w.shape()[0] > w.shape()[1]) return;
     const Tensor v =
         second ? graph_.constant(second->weights) : identity(w.shape()[0], w.shape().size());
+    if (is_spoken_of(a) || is_spoken_of(b) || is_spoken_of(y)) return;
     if (!is_better(sum, first->x, w, z, v, !second)) return;
     const std::string name = graph_.value(y).name;
     const ValueId joined = emit(sum, {first->x, z}, side_by_side(w, v), bias_of(*first, second));
@@ -137,6 +139,14 @@ class Joiner {
     graph_.remove_node(id);
     graph_.rename(y, name + "_as_sum");
     graph_.rename(joined, name);
+  }
+
+  /// A rule of the recipe names the node that makes the tensor, and is to find it.
+  bool is_spoken_of(ValueId id) const {
+    for (const auto* rules : {&options_.precision, &options_.weight_levels_of})
+      for (const auto& [rule, bits] : *rules)
+        if (closeness(rule, graph_, graph_.value(id)) > 0) return true;
+    return false;
   }
 
   std::optional<Codes> codes_of(ValueId id, Signedness signedness) const {

@@ -17,7 +17,8 @@ namespace waveq {
 /// weight code, E[x^2] four times that of x's codes in calibration (join_sums.cpp, kStatic). [W I]
 /// costs a product more for each channel of the result; it stays a sum where that is more than half
 /// of W.x. So do sums whose operands could not have one type without losing a bit: a clipped tensor
-/// is joined where nothing else reads it. Source: waveformer-accuracy.md 1 (L6) and 4.
+/// is joined where nothing else reads it. A node that a rule of the recipe names stays, too.
+/// Source: waveformer-accuracy.md 1 (L6) and 4.
 ///
 /// The tensors that remain keep their names, the sum's among them.
 Graph join_sums(const Graph& canonical, const RangeLookup& ranges,

@@ -118,6 +118,13 @@ TEST_CASE("join_sums: sums that would cost more, or lose a bit, stay") {
   CHECK(lower_and_compare(sum_of({.inputs = 7}), -1, 1, joining(true)).count("Add") == 1);
   CHECK(lower_and_compare(sum_of({}), -1, 1, wide).count("Add") == 1);
 
+  // A rule of the recipe is still to find the node that it names.
+  IntegerizeOptions weights = joining(true), bits = joining(true);
+  weights.weight_levels_of = {{"Conv_1", 16}};
+  bits.precision = {{"Add", 8}};
+  CHECK(lower_and_compare(sum_of({.clipped = true}), -1, 1, weights).count("Add") == 1);
+  CHECK(lower_and_compare(sum_of({.clipped = true}), -1, 1, bits).count("Add") == 1);
+
   FloatNet n;  // the ReLU is read by a product of activations as well
   const ValueId x = n.op("Conv", {n.input("in", {1, 3, 16}), n.random({kIn, 3, 1}, -1, 1, 1)});
   const ValueId z = n.op("Relu", {n.op("Conv", {x, n.random({kOut, kIn, 1}, -1, 1, 2)})});
