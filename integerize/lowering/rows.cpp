@@ -12,6 +12,13 @@ namespace waveq {
 
 namespace {
 
+/// Refuses the node, by the name it has in the user's model, where the target lacks the kernel. A
+/// target without any named operators runs all.
+void require_kernel(Lowering& to, std::string_view op) {
+  if (!to.options().target.operators.empty() && !to.target_runs(op))
+    to.refuse(fmt::format("it becomes {}, which {} does not run", op, to.options().target.name));
+}
+
 /// Standard deviation of a row in steps of its 8-bit grid where nothing else is known: the grid's
 /// 127 steps hold about four of them.
 constexpr double kUsualDeviation = 32.0;
@@ -182,6 +189,7 @@ void lower_softmax(Lowering& to, const Node& node) {
   const ValueId x = node.inputs[0], y = node.outputs.front();
   Attrs attrs;
   attrs.set("n_levels", std::int64_t{256});
+  require_kernel(to, to.options().softmax == "itamax" ? "ITAMax" : "iSoftmax");
   if (to.options().softmax == "itamax") {
     const double finest = to.signed_scale(x);
     if (finest > 1.001 * kItaMaxScale)
@@ -209,6 +217,7 @@ void lower_softmax(Lowering& to, const Node& node) {
 /// iLayerNorm(x, gain, bias): the kernel's variance is sum(t^2)/N + 1 in squared steps of x, which
 /// stands for the model's epsilon.
 void lower_layer_norm(Lowering& to, const Node& node) {
+  require_kernel(to, "iLayerNorm");
   require_last_axis(to, node);
   const ValueId x = node.inputs[0], y = node.outputs.front();
   const auto length = static_cast<std::size_t>(to.shape(x).back());

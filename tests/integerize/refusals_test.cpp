@@ -47,6 +47,27 @@ TEST_CASE("refusals: convolutions and matrix products") {
   check_refused([](FloatNet& n) { return n.op("MatMul", {n.random({2, 3}, -1, 1, 3), n.input("x", {3, 2})}); }, "constant left operand");
 }
 
+TEST_CASE("refusals: rows that take a kernel which the target lacks, by the name of the model's node") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 2, 8});
+  const ValueId normal = net.op("LayerNormalization", {x, net.random({8}, 1, 2, 1)},
+                                attributes({{"axis", std::int64_t{-1}}}));
+  net.output(net.op("Softmax", {normal}, attributes({{"axis", std::int64_t{-1}}})));
+  IntegerizeOptions options;
+  options.target.name = "some-target";
+  options.target.operators = {"RequantShift", "iSoftmax"};
+  std::vector<NotInteger> refused = explain_refusals(net.graph, options);
+  REQUIRE(refused.size() == 1);
+  CHECK(refused.front().node == "LayerNormalization");
+  CHECK(refused.front().reason == "it becomes iLayerNorm, which some-target does not run");
+  options.target.operators = {"RequantShift", "iLayerNorm"};
+  refused = explain_refusals(net.graph, options);
+  REQUIRE(refused.size() == 1);
+  CHECK(refused.front().reason == "it becomes iSoftmax, which some-target does not run");
+  options.softmax = "itamax";
+  CHECK(explain_refusals(net.graph, options).front().reason == "it becomes ITAMax, which some-target does not run");
+}
+
 TEST_CASE("refusals: a square Gemm with one bias for each row is not taken for one with a bias for each column") {
   FloatNet net;
   net.output(net.op("Gemm", {net.input("x", {2, 3}), net.random({3, 2}, -1, 1, 2), net.floats({2, 1}, {1.0F, -1.0F})}));
