@@ -402,8 +402,9 @@ IntegerizeOptions checked(const Graph& canonical, const IntegerizeOptions& optio
 IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
                           const IntegerizeOptions& options) {
   const IntegerizeOptions own = checked(canonical, options);
-  const Graph joined = own.join_sums ? join_sums(canonical, ranges, own) : canonical;
-  Lowering lowering(joined, ranges, own);
+  std::optional<Graph> joined;
+  if (own.join_sums) joined = join_sums(canonical, ranges, own);
+  Lowering lowering(joined ? *joined : canonical, ranges, own);
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;
   std::string list;

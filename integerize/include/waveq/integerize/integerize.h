@@ -56,9 +56,11 @@ struct IntegerizeOptions {
   bool merge_requants = true;  ///< a second requant reads the accumulator, not the first's 8 bits
   bool own_mean_scale = true;  ///< a mean gets the scale of its range, not that of its operand
   bool zero_points = true;     ///< where the target has them (TargetAbilities::zero_points)
-  /// Sums of pointwise convolutions become one convolution where the target's sums take 8 bits.
+  /// Sums of pointwise convolutions become one convolution where the target's sums take 8 bits, no
+  /// grids are given and less noise is estimated; channels that convolutions alone read keep the
+  /// scales of their own in a Concat.
   bool join_sums = true;
-  bool fitted_gelu = true;     ///< fit_igelu in place of I-BERT's constants
+  bool fitted_gelu = true;              ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";  ///< one of quantizers()
   std::string softmax = "ibert";        ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
   RequantLimits requant;                ///< max_add_per_mul and wide_products are the target's
