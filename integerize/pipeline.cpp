@@ -229,7 +229,12 @@ Graph load_canonical(const ModelData& model, const Recipe& recipe, RewriteReport
                      FakeQuantization* fake) {
   Graph graph = read_model(model, {.input_shapes = recipe.input_shapes});
   FakeQuantization roundings = take_out_fake_quantization(graph);
-  RewriteReport done = rewrite(graph, {.passes = recipe.passes});
+  // Tensors with a grid of the model's own must stay what the grid was chosen for.
+  const std::vector<std::string> changes_tensors = {"center_norm_input",
+                                                    "fold_norm_bias_into_linear"};
+  RewriteReport done = rewrite(
+      graph, {.passes = recipe.passes,
+              .except = roundings.tensors.empty() ? std::vector<std::string>{} : changes_tensors});
   for (const auto& [name, grid] : roundings.tensors)
     if (!graph.find_value(name))
       roundings.notes.push_back(fmt::format(

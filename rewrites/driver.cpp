@@ -427,11 +427,14 @@ RewriteReport apply_rules(Graph& graph, std::span<const Rule> rules,
 }
 
 RewriteReport rewrite(Graph& graph, const RewriteOptions& options) {
-  if (options.passes.empty()) return apply_rules(graph, all_rules(), options);
-  for (const std::string& pass : options.passes) find_rule(pass);
+  for (const auto* names : {&options.passes, &options.except})
+    for (const std::string& name : *names) find_rule(name);
+  const auto names = [](const std::vector<std::string>& list, const Rule& rule) {
+    return std::ranges::find(list, rule.name) != list.end();
+  };
   std::vector<Rule> chosen;
   for (const Rule& rule : all_rules())
-    if (std::ranges::find(options.passes, rule.name) != options.passes.end())
+    if ((options.passes.empty() || names(options.passes, rule)) && !names(options.except, rule))
       chosen.push_back(rule);
   return apply_rules(graph, chosen, options);
 }

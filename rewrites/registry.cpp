@@ -18,7 +18,8 @@
 //     bias is a Gemm; in more, MatMul + Add.
 //   - Elementwise functions sit in front of Reshape and Transpose, right behind the operator that
 //     feeds them.
-//   - Softmax and LayerNormalization run along the last axis. Weights stand on the right of MatMul,
+//   - Softmax and LayerNormalization run along the last axis; the latter has no bias where linear
+//   operators alone read it, and what is summed up for it has no mean over the row. Weights stand on the right of MatMul,
 //     and neither operand is a vector; Gemm has constant weights and a bias a column at most.
 //   - Gelu and LayerNormalization are single nodes, the norms of maps, groups of maps and lengths
 //     among the latter; Clip(0, inf) and Max(0) are Relu, every other Clip starts at 0; Max and Min
@@ -116,6 +117,8 @@ const std::vector<Rule>& all_rules() {
       rules::transpose_constant_product(),
       rules::merge_matmul_rows(),
       rules::replace_conv_transpose_with_conv(),
+      rules::fold_norm_bias_into_linear(),
+      rules::center_norm_input(),
   };
   return rules;
 }

@@ -22,6 +22,8 @@ Rule fold_relu_clip();
 Rule fold_reshape_into_reduce();
 Rule fold_scale_into_linear();
 Rule fold_scale_into_next_linear();
+Rule fold_norm_bias_into_linear();
+Rule center_norm_input();
 Rule fold_shape();
 Rule fuse_bias_into_linear();
 Rule fuse_gelu_erf();

@@ -260,5 +260,17 @@ TEST_CASE("driver: the report is the same for the same graph") {
   CHECK(run() == run());
 }
 
+TEST_CASE("rewrite: rules to leave out") {
+  Net net;
+  const ValueId x = net.input("x", {1, 2});
+  net.output(net.op("Relu", {net.op("Identity", {x})}));
+  Graph all = net.graph, without = net.graph;
+  rewrite(all);
+  rewrite(without, {.except = {"eliminate_identity"}});
+  CHECK(all.nodes().size() == 1);
+  CHECK(without.nodes().size() == 2);
+  CHECK_THROWS_AS(rewrite(all, {.except = {"no_such_rule"}}), Error);
+}
+
 }  // namespace
 }  // namespace waveq::test

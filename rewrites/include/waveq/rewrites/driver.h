@@ -11,7 +11,9 @@ namespace waveq {
 
 struct RewriteOptions {
   /// Names of the rules to use, in any order; empty: all.
-  std::vector<std::string> passes;
+  std::vector<std::string> passes = {};
+  /// Names of rules to leave out of those.
+  std::vector<std::string> except = {};
   /// Graph::verify after every so many applications; 0: only at the end.
   std::size_t verify_every = 0;
 };
