@@ -196,4 +196,22 @@ LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
   }
 }
 
+RmsNormParameters choose_rms_norm(const std::vector<double>& gain, double scale,
+                                  double deviation_steps) {
+  const double k = 1.0 - 0.49 / std::max(deviation_steps, 1.0);
+  double largest = 0;
+  for (double g : gain) largest = std::max(largest, std::isfinite(g) ? std::abs(g) : HUGE_VAL);
+  if (!(scale > 0) || !(largest / scale + 1.0 < kExactFloat))
+    throw Error(ErrorCode::invalid_argument, "iRMSNorm",
+                "its gain is not finite, or beyond 2^24 steps of its result");
+  RmsNormParameters p;
+  p.scale = scale;
+  while (p.log2_d < 22 && (largest / scale + 1.0) * std::ldexp(1.0, p.log2_d + 1) < kExactFloat)
+    ++p.log2_d;
+  for (double g : gain)
+    p.weight.push_back(
+        static_cast<std::int32_t>(round_half_up(k * g * std::ldexp(1.0, p.log2_d) / scale)));
+  return p;
+}
+
 }  // namespace waveq

@@ -10,6 +10,7 @@
 #include "join_sums.h"
 #include "lowering/rules.h"
 #include "precision.h"
+#include "shape_for_target.h"
 #include "waveq/graph/op.h"
 
 namespace waveq {
@@ -353,12 +354,10 @@ namespace {
 
 /// Legality does not depend on the ranges, so any will do; nothing of this lowering is kept.
 std::vector<NotInteger> refusals_of(const Graph& canonical, const IntegerizeOptions& options) {
-  Lowering lowering(
-      canonical,
-      [](const std::string&, const QuantSpec&) {
-        return Range{-1.0, 1.0};
-      },
-      options);
+  const RangeLookup any = [](const std::string&, const QuantSpec&) { return Range{-1.0, 1.0}; };
+  std::optional<ShapedNetwork> shaped;
+  if (asks_for_shape(options.target)) shaped = shape_for_target(canonical, any, options);
+  Lowering lowering(shaped ? shaped->graph : canonical, any, options);
   lowering.run_for_refusals();
   return lowering.refusals();
 }
@@ -399,20 +398,57 @@ IntegerizeOptions checked(const Graph& canonical, const IntegerizeOptions& optio
 
 }  // namespace
 
-IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
-                          const IntegerizeOptions& options) {
-  const IntegerizeOptions own = checked(canonical, options);
+namespace {
+
+/// What is known of the network's tensors, and of those that took other forms for the target.
+RangeLookup with_derived(const RangeLookup& ranges, const ShapedNetwork& shaped) {
+  return [&ranges, &shaped](const std::string& tensor,
+                            const QuantSpec& levels) -> std::optional<Range> {
+    const auto derived = shaped.ranges.find(tensor);
+    if (derived == shaped.ranges.end()) return ranges(tensor, levels);
+    const auto range = ranges(derived->second.tensor, levels);
+    if (!range) return std::nullopt;
+    return Range{range->lo - derived->second.most, range->hi - derived->second.least};
+  };
+}
+
+IntegerizeOptions with_derived(IntegerizeOptions options, const ShapedNetwork& shaped) {
+  for (const auto& [tensor, derived] : shaped.ranges)
+    if (const auto grid = options.grids.find(derived.tensor);
+        grid != options.grids.end() && derived.least == derived.most)
+      options.grids.emplace(tensor, grid->second);
+  options.code_counts = [counts = options.code_counts, &shaped](const std::string& tensor,
+                                                                const QuantParams& grid) {
+    const auto derived = shaped.ranges.find(tensor);
+    return counts ? counts(derived == shaped.ranges.end() ? tensor : derived->second.tensor, grid)
+                  : std::vector<double>{};
+  };
+  return options;
+}
+
+IntegerNetwork lower(const Graph& graph, const RangeLookup& ranges,
+                     const IntegerizeOptions& options) {
   std::optional<Graph> joined;
-  if (own.join_sums) joined = join_sums(canonical, ranges, own);
-  Lowering lowering(joined ? *joined : canonical, ranges, own);
+  if (options.join_sums) joined = join_sums(graph, ranges, options);
+  Lowering lowering(joined ? *joined : graph, ranges, options);
   IntegerNetwork network = lowering.run();
   if (lowering.refusals().empty()) return network;
   std::string list;
   for (const NotInteger& r : lowering.refusals())
     list += fmt::format("\n  {} '{}': {}", r.op, r.node, r.reason);
-  throw Error(ErrorCode::not_integer, canonical.name,
+  throw Error(ErrorCode::not_integer, graph.name,
               fmt::format("{} node{} cannot be made integer:{}", lowering.refusals().size(),
                           lowering.refusals().size() == 1 ? "" : "s", list));
+}
+
+}  // namespace
+
+IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
+                          const IntegerizeOptions& options) {
+  const IntegerizeOptions own = checked(canonical, options);
+  if (!asks_for_shape(own.target)) return lower(canonical, ranges, own);
+  const ShapedNetwork shaped = shape_for_target(canonical, ranges, own);
+  return lower(shaped.graph, with_derived(ranges, shaped), with_derived(own, shaped));
 }
 
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options) {

@@ -66,8 +66,9 @@ struct Activation {
   QuantParams quant;
 };
 
-/// Whether two scales are one, reached on two ways through double arithmetic.
-inline bool same_scale(double a, double b) { return std::abs(a - b) <= 1e-9 * std::max(a, b); }
+/// Whether two scales are one: a millionth is far less than a code can show, and more than a
+/// multiplier can.
+inline bool same_scale(double a, double b) { return std::abs(a - b) <= 1e-6 * std::max(a, b); }
 
 /// Thrown by a rule where a node has no integer form; collected, never shown as is.
 struct Refused {

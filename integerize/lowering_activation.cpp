@@ -174,7 +174,10 @@ Activation Lowering::factor(ValueId value, Width reader) {
   const Activation a = activation(value, reader);
   const bool is_wide = size_of(out_.value(a.id).type.dtype) > 1;
   if (!options_.target.form.int8_operands || a.quant.is_signed || is_wide) return a;
-  return halved(value, a, a.quant.scale / kHalf);
+  // Codes on a grid of the operator's own (softmax) may have more room than the values take.
+  const QuantSpec own = spec(Signedness::signed_, Width::bits8);
+  const double needed = quantizer_(range(value, own), own).scale;
+  return halved(value, a, std::clamp(needed, a.quant.scale, a.quant.scale / kHalf));
 }
 
 namespace {

@@ -36,6 +36,7 @@ void check_conv_2d(const Check& c) {
             "Conv1D binds only with equal signs in and out, and its depthwise form computes wrong "
             "values; use a Conv2D of height 1");
   if (x.size() != 4) return;
+  c.require(x[0] == 1, "conv_batch", "the kernel computes the first of a batch alone");
   const auto pads = c.node.attrs.get_ints("pads", {0, 0, 0, 0}),
              strides = c.node.attrs.get_ints("strides", {1, 1});
   const bool padded = std::ranges::any_of(pads, [](std::int64_t p) { return p != 0; });
@@ -105,6 +106,11 @@ void check_add_pulp(const Check& c) {
   c.require(
       c.elements(0) <= kSizes.add_elements, "uint16_index",
       fmt::format("{} elements, the kernel counts to {}", c.elements(0), kSizes.add_elements));
+  const auto& users = c.graph.value(c.node.outputs.front()).uses;
+  c.require(
+      users.size() == 1 ||
+          std::ranges::none_of(users, [&](NodeId user) { return is_requant(&c.graph.node(user)); }),
+      "add_readers", "the requant that is merged with the sum must be its only reader");
   c.require(!c.graph.is_constant(c.node.inputs[1]) || c.shape(1) == c.shape(0), "add_constant",
             "a constant of lower rank is folded into the requant behind it, one value a column, "
             "which has no kernel");
@@ -143,6 +149,23 @@ void check_pad_pulp(const Check& c) {
   c.require(c.dtype(0) == DType::i8, "pad_types", "wants int8 data");
 }
 
+void check_softmax_pulp(const Check& c) {
+  check_isoftmax(c);
+  c.require(c.node.attrs.get_int("coeffA", 1) == 1 && c.node.attrs.get_int("n_levels", 256) == 256,
+            "softmax_constants", "the kernel takes coeffA for 1 and n_levels for 256");
+}
+
+/// Rows whose share of 8 elements would end in the next row (deeploy-dialect.md T15).
+constexpr std::int64_t kRowMultiple = 8;
+
+void check_rms_norm_pulp(const Check& c) {
+  c.require(c.dtype(0) == DType::i8, "rms_norm_types", "wants int8 rows");
+  c.require(c.shape(0).back() % kRowMultiple == 0, "rms_norm_row",
+            fmt::format("rows of {} elements; where they are not a multiple of {}, the kernel "
+                        "writes into the next row",
+                        c.shape(0).back(), kRowMultiple));
+}
+
 const Rows& rows() {
   static const Rows table = {
       {"Add", {"int8 + int8 of one shape, with the requant behind it", check_add_pulp}},
@@ -168,6 +191,8 @@ const Rows& rows() {
       {"Transpose", {"perm given", check_nothing}},
       {"Unsqueeze", {"moves data", check_nothing}},
       {"iGELU", {"int8 with the requant behind it; b int8, one int16", check_gelu_pulp}},
+      {"iRMSNorm", {"int8 rows of a multiple of 8 elements", check_rms_norm_pulp}},
+      {"iSoftmax", {"the last axis; coeffA 1, 256 levels", check_softmax_pulp}},
   };
   return table;
 }
@@ -187,6 +212,7 @@ TargetProfile deeploy_siracusa() {
   p.arithmetic = pulp_arithmetic();
   p.lowering.form.int8_operands = true;
   p.lowering.form.gemm_bias_in_requant = true;
+  p.lowering.form.rows_as_channels = true;
   p.lowering.form.legalizations = {
       distinct_concat_legalization(),
       {"slices_as_conv", "Slice(x) = RQ(1x1 Conv with rows of I), the axis as channels",

@@ -8,8 +8,8 @@ void separate_requants(Graph& graph) {
   for (NodeId id : graph.topological_order()) {
     const Node producer = graph.node(id);
     const bool fuses = producer.op == "Conv" || producer.op == "Gemm" || producer.op == "MatMul" ||
-                       producer.op == "iGELU" || producer.op == "IntegerDiv" ||
-                       producer.op == "iHardswish";
+                       producer.op == "Add" || producer.op == "iGELU" ||
+                       producer.op == "IntegerDiv" || producer.op == "iHardswish";
     if (!fuses || producer.outputs.size() != 1) continue;
     const ValueId result = producer.outputs.front();
     std::vector<NodeId> requants;

@@ -34,25 +34,31 @@ ValueId reshaped(Graph& graph, ValueId x, const Shape& shape, const std::string&
   return y;
 }
 
-/// [1,C] and [1,C,T] as maps [1,C,1,T].
+/// [1,C] and [1,C,T] as maps [1,C,1,T]; for a batch, whose elements may be grouped at will, few
+/// channels.
 Shape as_map(const Shape& shape) {
-  return {shape[0], shape[1], 1, shape.size() > 2 ? shape[2] : 1};
+  if (shape[0] == 1) return {1, shape[1], 1, shape.size() > 2 ? shape[2] : 1};
+  const std::int64_t n = element_count(shape);
+  std::int64_t channels = 1;
+  for (std::int64_t c = 4; c <= kMostChannels && channels == 1; ++c)
+    if (n % c == 0) channels = c;
+  return {1, channels, 1, n / channels};
 }
 
 void requant_by_conv(Graph& graph, NodeId id, const Node& node) {
   const ValueId old = node.outputs.front();
   const Shape shape = graph.value(old).type.shape;
   const std::string name = graph.value(old).name;
-  const bool is_flat = shape.size() < 4;
-  const ValueId x = is_flat
-                        ? reshaped(graph, node.inputs[0], as_map(shape), name + "_map", node.origin)
-                        : node.inputs[0];
-  const std::int64_t channels = shape[1];
+  const bool is_flat = shape.size() < 4 || shape[0] != 1;
+  const Shape map = is_flat ? as_map(shape) : shape;
+  const ValueId x =
+      is_flat ? reshaped(graph, node.inputs[0], map, name + "_map", node.origin) : node.inputs[0];
+  const std::int64_t channels = map[1];
   const ValueId w = graph.add_constant(name + "_ones", side_by_side(channels, 1));
   graph.set_input(id, 0, graph.emit("Conv", name + "_copy", {x, w}, pointwise(), node.origin));
   if (!is_flat) return;
   // Its readers keep the shape they know; as an output of the network it keeps the longer one.
-  graph.set_type(old, {graph.value(old).type.dtype, as_map(shape)});
+  graph.set_type(old, {graph.value(old).type.dtype, map});
   if (graph.use_count(old) > static_cast<std::size_t>(graph.is_output(old))) {
     const std::vector<NodeId> readers = graph.value(old).uses;
     const ValueId back = reshaped(graph, old, shape, name + "_flat", node.origin);
@@ -97,8 +103,8 @@ void wide_elementwise_as_conv(Graph& graph, const WideElementwise& limits) {
     const std::int64_t n = element_count(shape);
     if (node.op == "Add") {
       const ValueId other = node.inputs[1];
-      if (shape.size() == 4 && n > limits.add_elements && !graph.is_constant(other) &&
-          graph.value(other).type == graph.value(x).type)
+      if (shape.size() == 4 && shape[0] == 1 && n > limits.add_elements &&
+          !graph.is_constant(other) && graph.value(other).type == graph.value(x).type)
         add_by_conv(graph, id, node);
       continue;
     }
@@ -106,7 +112,10 @@ void wide_elementwise_as_conv(Graph& graph, const WideElementwise& limits) {
     const bool taken_along = producer.valid() && fused.contains(graph.node(producer).op);
     const bool has_kernel = n <= limits.requant_elements && n % limits.requant_multiple == 0 &&
                             node.attrs.get_int("signed", 1) == 1;
-    if (!taken_along && !has_kernel && (shape.size() == 4 || !feeds_sum(graph, node)))
+    // The channels of a map that was a batch are not those of the requant.
+    const bool has_map =
+        shape[0] == 1 || element_count(graph.value(node.inputs[1]).type.shape) == 1;
+    if (!taken_along && !has_kernel && has_map && (shape.size() == 4 || !feeds_sum(graph, node)))
       requant_by_conv(graph, id, node);
   }
 }

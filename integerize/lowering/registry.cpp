@@ -69,6 +69,11 @@ const std::vector<LoweringRule>& all_lowerings() {
       {{"Pad", "with a code, on integers; reflections, edges and crops pick elements",
         "Deeploy Pad"},
        lower_pad},
+      {{"RMSNormalization",
+        "iRMSNorm with full-precision weights, gain against the floored root; half a step of its "
+        "rounding down goes into the next linear nodes",
+        "Deeploy iRMSNorm_s8.c; deeploy-dialect.md 6.5"},
+       lower_rms_norm},
       {{"RNN", "iGRU whose gates pass the new state alone: tanh(W x + R h + b)",
         "integer-approximations.md 12; docs/waveq-operators.md"},
        lower_recurrent},

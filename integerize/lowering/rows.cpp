@@ -245,4 +245,25 @@ void lower_layer_norm(Lowering& to, const Node& node) {
                     attrs, p.scale, true);
 }
 
+/// iRMSNorm(x, gain). The kernel rounds down: the result stands for half a step less than the
+/// model's, which shape_for_target took into account; it chose the step, too.
+void lower_rms_norm(Lowering& to, const Node& node) {
+  require_kernel(to, "iRMSNorm");
+  if (!to.target_runs("iRMSNorm"))
+    to.refuse("its gain is not one constant for each element of the last axis");
+  require_last_axis(to, node);
+  const ValueId x = node.inputs[0], y = node.outputs.front();
+  const auto length = static_cast<std::size_t>(to.shape(x).back());
+  const Activation a = to.signed_activation(x);
+  const RmsNormParameters p =
+      choose_rms_norm(row_parameter(to, node, 1, length, 1.0),
+                      node.attrs.get_float("waveq_scale", 0.0), kUsualDeviation);
+  Attrs attrs;
+  attrs.set("D", std::int64_t{1} << p.log2_d);
+  attrs.set("n_levels", std::int64_t{256});
+  define_row_result(to, y, "iRMSNorm",
+                    {a.id, int32_constant(to, to.name_for(y, "_weight"), p.weight)}, attrs, p.scale,
+                    true);
+}
+
 }  // namespace waveq

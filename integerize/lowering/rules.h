@@ -29,6 +29,7 @@ void lower_average_pool(Lowering& to, const Node& node);
 void lower_softmax(Lowering& to, const Node& node);
 void lower_log_softmax(Lowering& to, const Node& node);
 void lower_layer_norm(Lowering& to, const Node& node);
+void lower_rms_norm(Lowering& to, const Node& node);
 // resize.cpp
 void lower_resize(Lowering& to, const Node& node);
 // recurrent.cpp

@@ -4,11 +4,10 @@
 // a smaller range, and their normalization is one without a mean (RMSNormalization).
 
 #include <algorithm>
-#include <cmath>
 
-#include "rules/norm_axis.h"
 #include "rules/rules_list.h"
 #include "rules/support.h"
+#include "waveq/rewrites/row_means.h"
 
 namespace waveq::rules {
 
@@ -20,20 +19,18 @@ constexpr double kNoMean = 1e-6;
 /// The tensor minus its mean along the axis, rounded once; nothing where that mean is zero.
 std::optional<Tensor> centred(const Tensor& t, std::size_t axis) {
   std::vector<double> values = to_double(t);
-  if (axis >= t.shape().size() || t.shape()[axis] < 2 || !all_finite(values)) return std::nullopt;
+  if (axis >= t.shape().size() || t.shape()[axis] < 2 || !all_finite(values) ||
+      relative_mean(t, axis) <= kNoMean)
+    return std::nullopt;
   const auto length = static_cast<std::size_t>(t.shape()[axis]),
              inner = static_cast<std::size_t>(strides_of(t.shape())[axis]);
-  double largest = 0, largest_mean = 0;
-  for (double v : values) largest = std::max(largest, std::abs(v));
   for (std::size_t row = 0; row < values.size() / length; ++row) {
     const std::size_t first = row / inner * inner * length + row % inner;
     double sum = 0;
     for (std::size_t c = 0; c < length; ++c) sum += values[first + c * inner];
-    const double mean = sum / static_cast<double>(length);
-    largest_mean = std::max(largest_mean, std::abs(mean));
-    for (std::size_t c = 0; c < length; ++c) values[first + c * inner] -= mean;
+    for (std::size_t c = 0; c < length; ++c)
+      values[first + c * inner] -= sum / static_cast<double>(length);
   }
-  if (largest_mean <= kNoMean * largest) return std::nullopt;
   return float_tensor(t.shape(), values);
 }
 

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <set>
 
-#include "rules/norm_axis.h"
 #include "rules/rules_list.h"
 #include "rules/support.h"
+#include "waveq/rewrites/row_means.h"
 
 namespace waveq::rules {
 

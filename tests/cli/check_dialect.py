@@ -187,7 +187,7 @@ def find_kinds(folder):
         elif node.op in ("iSoftmax", "ITAMax", "ITAPartialMax"):
             kind = "u8"
         else:
-            kind = "s8" if node.op == "iLayerNorm" else "s32"
+            kind = "s8" if node.op in ("iLayerNorm", "iRMSNorm") else "s32"
         kinds.update({name: kind for name in node.outputs})
     # A constant operand takes the type of what it meets, if its values fit.
     for node in folder.net.nodes:

@@ -7,10 +7,10 @@ from onnx import AttributeProto, TensorProto
 
 STANDARD = {"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul", "ReduceMean", "ReduceSum", "MaxPool", "Transpose",
             "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Concat", "Slice", "Gather", "Pad"}
-DIALECT = {"RequantShift", "iGELU", "iLayerNorm", "iSoftmax", "ITAMax", "ITAPartialMax", "IntegerMean", "IntegerDiv"}
+DIALECT = {"RequantShift", "iGELU", "iLayerNorm", "iRMSNorm", "iSoftmax", "ITAMax", "ITAPartialMax", "IntegerMean", "IntegerDiv"}
 # Known to other platforms of the dialect only.
-FOREIGN = {"iHardswish", "iRMSNorm", "iNoNorm", "TrueIntegerDiv"}
-LONE = {"iGELU": ("b", "one"), "IntegerDiv": ("Delta", "eps", "eta"), "iHardswish": ("three", "six", "one_over_six")}
+FOREIGN = {"iHardswish", "iNoNorm", "TrueIntegerDiv"}
+LONE = {"iGELU": ("b", "one"), "iRMSNorm": ("D", "n_levels"), "IntegerDiv": ("Delta", "eps", "eta"), "iHardswish": ("three", "six", "one_over_six")}
 MOVEMENT = {"Transpose", "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Concat", "Slice", "Gather", "Pad", "MaxPool"}
 KEEPS_TYPE = MOVEMENT | {"IntegerMean", "ReduceMean"}
 RANGES = {"s8": (-128, 127), "u8": (0, 255), "s32": (-(2**31), 2**31 - 1)}
@@ -20,8 +20,8 @@ EXACT = 2**24
 def check_operands(folder, node):
     if node.op == "IntegerDiv":
         wanted = {"s32"}
-    elif node.op in ("Conv", "Gemm", "MatMul", "ITAMax", "ITAPartialMax", "iSoftmax", "iGELU", "iLayerNorm"):
-        wanted = {"s8"} if node.op in ("iGELU", "iLayerNorm") else {"s8", "u8"}
+    elif node.op in ("Conv", "Gemm", "MatMul", "ITAMax", "ITAPartialMax", "iSoftmax", "iGELU", "iLayerNorm", "iRMSNorm"):
+        wanted = {"s8"} if node.op in ("iGELU", "iLayerNorm", "iRMSNorm") else {"s8", "u8"}
     else:
         return
     count = 2 if node.op in ("IntegerDiv", "MatMul") else 1

@@ -45,6 +45,13 @@ class Families(support.Case):
             with self.subTest(evaluation):
                 self.quantize("transformer_fsdd/model.onnx", "transformer_fsdd", evaluation, drop=0.5, agreement=0.98)
 
+    def test_transformer_in_the_form_of_pulp(self):
+        """Centred rows and iRMSNorm in place of iLayerNorm, rows as channels of 1x1 convolutions."""
+        for evaluation in ("test.npz", "test_noisy.npz"):
+            with self.subTest(evaluation):
+                self.quantize("transformer_fsdd/model.onnx", "transformer_fsdd", evaluation, "--target", "deeploy-siracusa",
+                              drop=0.5, agreement=0.98)
+
     def test_waveformer_feature_maps(self):
         data = "waveformer_kws_fsdd"
         for model in ("model.onnx", "model_bn_opset17.onnx"):

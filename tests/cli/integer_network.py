@@ -206,6 +206,13 @@ def layer_norm(node, x, weight, bias):
     return fit(y, node, "the result, which the kernel does not clip,", (-128, 127))
 
 
+def rms_norm(node, x, weight):
+    v = tdiv((x * x).sum(axis=-1, keepdims=True), np.int64(x.shape[-1])) + 1
+    sigma = np.floor(np.sqrt(v.astype(np.float64))).astype(np.int64)
+    y = tdiv(fit(x * weight, node, "x*w"), sigma) >> log2(node.integer("D"), node, "D")
+    return np.clip(y, -128, 127)
+
+
 def max_pool(node, x):
     kernel, rank = node.attr("kernel_shape"), x.ndim - 2
     strides, pads = node.attr("strides", [1] * rank), node.attr("pads", [0] * 2 * rank)
@@ -259,6 +266,7 @@ EVALUATE = {
     "ITAMax": ita_max,
     "ITAPartialMax": ita_partial_max,
     "iLayerNorm": layer_norm,
+    "iRMSNorm": rms_norm,
     "Gemm": gemm,
     "MatMul": lambda n, a, b: dot(a, b, n),
     "Add": lambda n, a, b: fit(a + b, n, "the sum"),

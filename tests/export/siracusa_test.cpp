@@ -160,5 +160,45 @@ TEST_CASE("deeploy-siracusa: a depthwise kernel has four taps, a constant summan
   CHECK(broken_rules(add({8})) == Rules{"add_constant"});
 }
 
+TEST_CASE("deeploy-siracusa: rows of a multiple of eight, softmax with the kernel's constants") {
+  const auto rms = [](std::int64_t length, DType dtype) {
+    return [=](Net& n) {
+      return n.op("iRMSNorm", {n.in({1, 2, length}, dtype), n.c<std::int32_t>({length}, 4)},
+                  attributes({{"D", std::int64_t{4}}, {"n_levels", std::int64_t{256}}}));
+    };
+  };
+  CHECK(broken_rules(rms(16, DType::i8)).empty());
+  CHECK(broken_rules(rms(12, DType::i8)) == Rules{"rms_norm_row"});
+  CHECK(broken_rules(rms(16, DType::u8)) == Rules{"rms_norm_types"});
+  const auto softmax = [](std::int64_t a, std::int64_t levels) {
+    return [=](Net& n) {
+      return n.op("iSoftmax", {n.in({1, 2, 8})},
+                  attributes({{"coeffA", a},
+                              {"coeffB", std::int64_t{40}},
+                              {"coeffC", std::int64_t{900}},
+                              {"log2", std::int64_t{20}},
+                              {"n_levels", levels}}));
+    };
+  };
+  CHECK(broken_rules(softmax(1, 256)).empty());
+  CHECK(broken_rules(softmax(2, 256)) == Rules{"softmax_constants"});
+  CHECK(broken_rules(softmax(1, 128)) == Rules{"softmax_constants"});
+}
+
+TEST_CASE("deeploy-siracusa: no batches of maps, one requant behind a sum") {
+  const auto conv = [](std::int64_t batch) {
+    return [=](Net& n) {
+      return n.requant(n.op("Conv", {n.in({batch, 2, 1, 8}), n.varied({3, 2, 1, 1})}), 3, 64);
+    };
+  };
+  CHECK(broken_rules(conv(1)).empty());
+  CHECK(std::ranges::count(broken_rules(conv(2)), "conv_batch") == 1);
+  CHECK(broken_rules([](Net& n) {
+          const ValueId sum = n.op("Add", {n.in({1, 16}), n.in({1, 16})});
+          n.g.add_output(n.requant(sum, 20, 64));
+          return n.requant(sum, 30, 64);
+        }) == Rules{"add_readers"});
+}
+
 }  // namespace
 }  // namespace waveq

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "net.h"
+#include "waveq/rewrites/row_means.h"
 
 using namespace waveq;
 using namespace waveq::test;
@@ -175,4 +176,44 @@ TEST_CASE("fold_norm_bias_into_linear: refuses other readers and padding") {
                           attrs({{"kernel_shape", ints({3})}, {"pads", ints({1, 1})}})));
   CHECK(refusal(rewrite_checked(padded, {"fold_norm_bias_into_linear"})) ==
         "the normalized rows are read by more than linear operators");
+}
+
+TEST_CASE("has_no_mean: of linear operators, sums and movements, by their constants") {
+  Net net;
+  const ValueId x = net.input("x", {1, 4, 2});
+  const auto product = [&](std::vector<float> w) {
+    return net.op("MatMul", {x, net.floats("w", {2, 4}, std::move(w))});
+  };
+  const ValueId none = product({1, -1, 2, -2, 0.5F, 0.5F, -0.5F, -0.5F}),
+                some = product({1, -1, 2, -2, 0.5F, 0.5F, -0.5F, -0.25F});
+  CHECK(has_no_mean(net.graph, none, 2));
+  CHECK_FALSE(has_no_mean(net.graph, none, 1));
+  CHECK_FALSE(has_no_mean(net.graph, some, 2));
+  CHECK_FALSE(has_no_mean(net.graph, x, 2));
+  const auto plus = [&](std::vector<float> c, Shape shape) {
+    return net.op("Add", {none, net.floats("c", std::move(shape), std::move(c))});
+  };
+  CHECK(has_no_mean(net.graph, plus({1, 2, -1, -2}, {4}), 2));
+  CHECK_FALSE(has_no_mean(net.graph, plus({1, 2, -1, -1}, {4}), 2));
+  CHECK_FALSE(has_no_mean(net.graph, plus({0.5F}, {1}), 2));
+  CHECK_FALSE(has_no_mean(net.graph, net.op("Add", {none, some}), 2));
+  CHECK(has_no_mean(net.graph, net.op("Sub", {none, none}), 2));
+  const ValueId turned = net.op("Transpose", {none}, attrs({{"perm", ints({0, 2, 1})}}));
+  CHECK(has_no_mean(net.graph, turned, 1));
+  CHECK_FALSE(has_no_mean(net.graph, turned, 2));
+  CHECK(has_no_mean(net.graph, net.op("Reshape", {none, net.ints({2, 2, 4})}), 2));
+  CHECK_FALSE(has_no_mean(net.graph, net.op("Reshape", {none, net.ints({1, 2, 8})}), 2));
+  CHECK(has_no_mean(net.graph,
+                    net.op("Concat", {none, net.floats("t", {1, 1, 4}, {1, -1, 0, 0})},
+                           attrs({{"axis", std::int64_t{1}}})),
+                    2));
+  CHECK_FALSE(has_no_mean(net.graph, net.op("Relu", {none}), 2));
+  const ValueId conv =
+      net.op("Conv", {turned, net.floats("v", {2, 4, 1}, {1, 2, 3, 4, -1, -2, -3, -4}),
+                      net.floats("b", {2}, {1, -1})});
+  CHECK(has_no_mean(net.graph, conv, 1));
+  const ValueId biased =
+      net.op("Conv", {turned, net.floats("v", {2, 4, 1}, {1, 2, 3, 4, -1, -2, -3, -4}),
+                      net.floats("b", {2}, {1, 1})});
+  CHECK_FALSE(has_no_mean(net.graph, biased, 1));
 }

@@ -75,6 +75,21 @@ LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
                                       const std::vector<double>& bias, std::int64_t lo,
                                       std::int64_t hi, double wanted_scale, double deviation_steps);
 
+/// Parameters of iRMSNorm.
+struct RmsNormParameters {
+  std::vector<std::int32_t> weight;  ///< one a feature
+  int log2_d = 0;                    ///< D = 2^log2_d, 0..22
+  double scale = 1.0;                ///< of the output
+};
+
+/// gain*x/rms as integers of this scale, > 0: weight = k*gain*D/scale with k as for iLayerNorm, D
+/// the largest power of two that keeps the weights below 2^24, where their product with 8 bits is
+/// in int32. The kernel saturates, and rounds down. \throws Error{invalid_argument} for values that
+/// are not finite, for weights that leave 2^24 at D = 1 and for a scale of 0 or less.
+/// Source: Deeploy iRMSNorm_s8.c; deeploy-dialect.md 6.5.
+RmsNormParameters choose_rms_norm(const std::vector<double>& gain, double scale,
+                                  double deviation_steps);
+
 /// Largest |x - mean|/deviation that iLayerNorm computes of a row of `n` integers whose range is
 /// `width`.
 double largest_normalized(std::int64_t n, std::int64_t width);

@@ -23,6 +23,9 @@ struct TargetForm {
   bool int8_operands = false;
   /// Gemm keeps no bias: it is in the requant's add, as for Conv.
   bool gemm_bias_in_requant = false;
+  /// Products of rows with constant weights are 1x1 convolutions of the transposed rows: kernels of
+  /// Gemm have no scale for each output, or are wrong at some sizes.
+  bool rows_as_channels = false;
   /// In this order, behind the lowering.
   std::vector<Legalization> legalizations;
 };
