@@ -1,5 +1,6 @@
 // Slice(a.b, columns)  =>  a.Slice(b, columns)          Slice(x*c, ...)  =>  Slice(x, ...)*c
 // Slice(Concat(x, y), part)  =>  x, where the part is one of the operands
+// Slice(Move(x), part)  =>  Move(Slice(x, part)), Move = Reshape, Transpose that keeps the axis
 // One product that holds several results, as the ones column of a normalizer next to V, or Q, K and
 // V of one projection, becomes a product for each: numerator and denominator are then accumulators
 // of their own.
@@ -8,6 +9,7 @@
 
 #include "rules/rules_list.h"
 #include "rules/support.h"
+#include "waveq/rewrites/row_means.h"
 
 namespace waveq::rules {
 
@@ -57,6 +59,31 @@ Outcome of_concat(const Graph& graph, const Node& concat, const Part& part) {
   return NoMatch{};
 }
 
+bool only_slices_read(const Graph& graph, ValueId x) {
+  return !graph.is_output(x) && std::ranges::all_of(graph.value(x).uses, [&](NodeId use) {
+    return graph.node(use).op == "Slice";
+  });
+}
+
+/// The part of what is moved, moved.
+Outcome of_movement(const Graph& graph, NodeId move_id, const Part& part, const Shape& out,
+                    Patch& patch) {
+  const Node& move = graph.node(move_id);
+  const ValueId x = move.inputs[0];
+  if (!only_slices_read(graph, move.outputs[0])) return NoMatch{};
+  for (std::size_t axis = 0; axis < shape_of(graph, x).size(); ++axis) {
+    if (axis_behind(graph, move, axis) != part.axis) continue;
+    std::vector<ValueId> inputs = move.inputs;
+    inputs[0] = patch.node("Slice", {x}, slice_attrs(axis, part));
+    if (move.op != "Transpose") {
+      if (move.op != "Reshape") return NoMatch{};
+      inputs[1] = patch.constant(ints_tensor(out), move.inputs[1]);
+    }
+    return patch.like(move_id, inputs);
+  }
+  return NoMatch{};
+}
+
 Outcome apply(const Match& m, Patch& patch) {
   const Graph& graph = m.graph();
   const Node& root = m.root();
@@ -68,11 +95,10 @@ Outcome apply(const Match& m, Patch& patch) {
   const Node& node = *producer;
   const NodeId node_id = graph.value(x).producer;
   if (node.op == "Concat") return of_concat(graph, node, *part);
+  if (is_movement(node.op))
+    return of_movement(graph, node_id, *part, shape_of(graph, m.root_value()), patch);
   const Shape shape = shape_of(graph, x);
-  if (node.op == "MatMul" &&
-      (graph.is_output(x) || std::ranges::any_of(graph.value(x).uses, [&](NodeId use) {
-         return graph.node(use).op != "Slice";
-       })))
+  if (node.op == "MatMul" && !only_slices_read(graph, x))
     return declined("the whole of MatMul '{}' is used, too", node.name);
   if (node.op == "MatMul") {
     const std::size_t rank = shape_of(graph, node.inputs[1]).size();
@@ -103,7 +129,9 @@ Outcome apply(const Match& m, Patch& patch) {
 
 Rule hoist_slice_above_product() {
   return {.name = "hoist_slice_above_product",
-          .formula = "Slice(a.b, columns) = a.Slice(b, columns), Slice(Concat(x,y), part) = x",
+          .formula =
+              "Slice(a.b, columns) = a.Slice(b, columns), Slice(Concat(x,y), part) = x, "
+              "Slice(Move(x)) = Move(Slice(x))",
           .effect = Effect::reassociates,
           .source = "a column of a product depends on that column of the right operand",
           .stage = Stage::fold,
