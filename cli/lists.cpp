@@ -113,10 +113,12 @@ int list_targets(const Common& common, const std::string& explain) {
     std::vector<std::vector<std::string>> rows = {{"operator", "accepts"}};
     for (const TargetOperator& op : t.operators) rows.push_back({op.op, op.accepts});
     print_table(rows);
-    if (!t.lowering.form.legalizations.empty()) {
-      rows = {{"rewriting", "what it does", "because"}};
-      for (const Legalization& l : t.lowering.form.legalizations)
-        rows.push_back({l.name, l.formula, l.reason});
+    rows = {{"rewriting", "what it does", "because"}};
+    for (const FloatForm& f : float_forms(t.abilities()))
+      rows.push_back({f.name, f.formula, f.reason});
+    for (const Legalization& l : t.lowering.form.legalizations)
+      rows.push_back({l.name, l.formula, l.reason});
+    if (rows.size() > 1) {
       fmt::print("\n");
       print_table(rows);
     }

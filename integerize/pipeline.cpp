@@ -186,6 +186,8 @@ const std::vector<PassInfo>& pipeline_passes() {
       {"equalize", "Q.(K^T V) = (Q/c).((cK)^T V), a factor for each feature", "reassociates",
        "integerize/equalize.cpp"},
       {"calibrate", "samples -> range of every float tensor", "measures", "calibration"},
+      {"shape", "the float operators that the target's kernels take, see `waveq targets --explain`",
+       "reassociates", "integerize/shape_for_target.h"},
       {"join", "W.x + z = [W I].[x; z], one rounding in place of three", "reassociates",
        "integerize/join_sums.cpp"},
       {"lower", "canonical float graph -> integer operators, rules below", "approximates",

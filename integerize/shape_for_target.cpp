@@ -43,9 +43,19 @@ void share_ranges(ShapedNetwork& network, const RangeLookup& ranges) {
 
 }  // namespace
 
-bool asks_for_shape(const TargetAbilities& target) {
-  return target.form.rows_as_channels || lacks_means(target);
+std::vector<FloatForm> float_forms(const TargetAbilities& target) {
+  std::vector<FloatForm> forms;
+  if (lacks_means(target))
+    forms.push_back({"without_row_means", "LN(x, g, b) = RMSNormalization(x.(I - 1/N), g) + b",
+                     "it has iRMSNorm and no iLayerNorm; rows without a mean are not multiplied"});
+  if (target.form.rows_as_channels)
+    forms.push_back({"rows_as_channels", "x.W + b = Transpose(1x1 Conv(Transpose(x), W^T, b))",
+                     "a requant behind MatMul has no scale for each output, and its kernels are "
+                     "wrong at some sizes (deeploy-dialect.md T9, T15)"});
+  return forms;
 }
+
+bool asks_for_shape(const TargetAbilities& target) { return !float_forms(target).empty(); }
 
 ShapedNetwork shape_for_target(const Graph& canonical, const RangeLookup& ranges,
                                const IntegerizeOptions& options) {

@@ -20,7 +20,7 @@ struct ShapedNetwork {
   std::map<std::string, DerivedRange> ranges;  ///< of new tensors, by name
 };
 
-/// Whether the target asks for any of the forms below.
+/// Whether the target asks for any of its float_forms().
 bool asks_for_shape(const TargetAbilities& target);
 
 /// The network in other float operators, where the target's kernels ask for them (TargetForm,

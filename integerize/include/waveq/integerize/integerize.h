@@ -37,6 +37,13 @@ struct TargetAbilities {
   std::vector<TargetAbilities> integers_of;
 };
 
+/// A form of float operators that a target asks for, in front of the lowering.
+struct FloatForm {
+  std::string name, formula, reason;
+};
+/// The forms that follow from a target's operators and TargetForm, in the order of their making.
+std::vector<FloatForm> float_forms(const TargetAbilities& target);
+
 /// Choices that shape the integer network.
 struct IntegerizeOptions {
   TargetAbilities target;  ///< TargetProfile::abilities
