@@ -213,6 +213,7 @@ TargetProfile deeploy_siracusa() {
   p.lowering.form.int8_operands = true;
   p.lowering.form.gemm_bias_in_requant = true;
   p.lowering.form.rows_as_channels = true;
+  p.lowering.form.norm_row_multiple = kRowMultiple;
   p.lowering.form.legalizations = {
       distinct_concat_legalization(),
       {"slices_as_conv", "Slice(x) = RQ(1x1 Conv with rows of I), the axis as channels",

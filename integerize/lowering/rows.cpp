@@ -254,6 +254,11 @@ void lower_rms_norm(Lowering& to, const Node& node) {
   require_last_axis(to, node);
   const ValueId x = node.inputs[0], y = node.outputs.front();
   const auto length = static_cast<std::size_t>(to.shape(x).back());
+  const std::int64_t multiple = to.options().target.form.norm_row_multiple;
+  if (to.shape(x).back() % multiple != 0)
+    to.refuse(fmt::format("it becomes iRMSNorm of {} elements, which is right on {} for multiples "
+                          "of {} alone",
+                          length, to.options().target.name, multiple));
   const Activation a = to.signed_activation(x);
   const RmsNormParameters p =
       choose_rms_norm(row_parameter(to, node, 1, length, 1.0),

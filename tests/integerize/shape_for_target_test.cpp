@@ -220,6 +220,20 @@ TEST_CASE("without row means: half a step of rounding down is made up for") {
   CHECK(std::abs(sum / count) < 0.2);
 }
 
+TEST_CASE("without row means: rows that the kernel gets wrong are refused by the model's own name") {
+  FloatNet n;
+  const ValueId x = n.input("x", {1, 6, 12});
+  n.output(linear(n, norm(n, linear(n, x, 12, 12, 1), 12, 2), 12, 8, 4));
+  const FloatNet c = canonical(n);
+  IntegerizeOptions options = rms_target();
+  CHECK(explain_refusals(c.graph, options).empty());
+  options.target.form.norm_row_multiple = 8;
+  const auto refused = explain_refusals(c.graph, options);
+  REQUIRE(refused.size() == 1);
+  CHECK(refused[0].node == "LayerNormalization");
+  CHECK(refused[0].reason.find("iRMSNorm of 12 elements") != std::string::npos);
+}
+
 TEST_CASE("choose_rms_norm: weights of full precision, rounding down by half a step on average") {
   const RmsNormParameters p = choose_rms_norm({1.0, -0.5, 2.0, 0.0}, 0.03, 32);
   CHECK(p.scale == 0.03);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct TargetForm {
   /// Products of rows with constant weights are 1x1 convolutions of the transposed rows: kernels of
   /// Gemm have no scale for each output, or are wrong at some sizes.
   bool rows_as_channels = false;
+  /// Rows of iRMSNorm have a multiple of this many elements.
+  std::int64_t norm_row_multiple = 1;
   /// In this order, behind the lowering.
   std::vector<Legalization> legalizations;
 };
