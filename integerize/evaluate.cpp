@@ -178,6 +178,19 @@ Accuracy evaluate(const Graph& float_graph, const Graph& integer_graph, SampleSo
   return accuracy;
 }
 
+namespace {
+
+/// Rows [..., N] column by column.
+std::vector<double> columns_of(const Tensor& rows) {
+  const std::vector<double> values = to_double(rows);
+  const auto n = static_cast<std::size_t>(rows.shape().back()), count = values.size() / n;
+  std::vector<double> columns(values.size());
+  for (std::size_t i = 0; i < values.size(); ++i) columns[i % n * count + i / n] = values[i];
+  return columns;
+}
+
+}  // namespace
+
 std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const IntegerNetwork& network,
                                           SampleSource& data, std::size_t limit,
                                           const Progress& progress) {
@@ -190,6 +203,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
   std::multimap<ValueId, std::size_t> by_float, by_integer;
   std::vector<std::pair<ValueId, ValueId>> pairs;
   std::vector<double> zero_points;
+  std::vector<bool> turned;
   for (const Correspondence& c : network.correspondences) {
     const auto f = float_graph.find_value(c.float_value);
     const auto i = g.find_value(c.integer_value);
@@ -199,6 +213,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
     pairs.emplace_back(*f, *i);
     out.push_back({c.float_value, c.integer_value, c.scale, 0, 0});
     zero_points.push_back(static_cast<double>(c.zero_point));
+    turned.push_back(c.turned);
   }
   std::vector<Sums> sums(out.size());
   std::vector<std::vector<double>> real(out.size());
@@ -208,7 +223,7 @@ std::vector<TensorQuality> tensor_quality(const Graph& float_graph, const Intege
   for (std::size_t n = 0; n < total && data.next(sample); ++n) {
     float_run.run(sample.inputs, [&](ValueId id, const Tensor& t) {
       for (auto [it, end] = by_float.equal_range(id); it != end; ++it)
-        real[it->second] = to_double(t);
+        real[it->second] = turned[it->second] ? columns_of(t) : to_double(t);
     });
     integer_run.run(network_inputs(g, sample.inputs), [&](ValueId id, const Tensor& t) {
       for (auto [it, end] = by_integer.equal_range(id); it != end; ++it) {

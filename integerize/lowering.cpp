@@ -448,7 +448,14 @@ IntegerNetwork integerize(const Graph& canonical, const RangeLookup& ranges,
   const IntegerizeOptions own = checked(canonical, options);
   if (!asks_for_shape(own.target)) return lower(canonical, ranges, own);
   const ShapedNetwork shaped = shape_for_target(canonical, ranges, own);
-  return lower(shaped.graph, with_derived(ranges, shaped), with_derived(own, shaped));
+  IntegerNetwork network =
+      lower(shaped.graph, with_derived(ranges, shaped), with_derived(own, shaped));
+  for (Correspondence& c : network.correspondences)
+    if (const auto rows = shaped.turned.find(c.float_value); rows != shaped.turned.end()) {
+      c.float_value = rows->second;
+      c.turned = true;
+    }
+  return network;
 }
 
 std::vector<NotInteger> explain_refusals(const Graph& canonical, const IntegerizeOptions& options) {

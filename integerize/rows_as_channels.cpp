@@ -84,7 +84,8 @@ std::optional<RowProduct> product_at(const Graph& graph, NodeId id) {
 /// Keeps what is known of turned tensors: y [..., N] of R rows as [1,N,R].
 class Turner {
  public:
-  explicit Turner(ShapedNetwork& network) : graph_(network.graph), ranges_(network.ranges) {}
+  explicit Turner(ShapedNetwork& network)
+      : graph_(network.graph), ranges_(network.ranges), turned_(network.turned) {}
 
   void run() {
     for (NodeId id : graph_.topological_order()) {
@@ -162,6 +163,7 @@ class Turner {
   void define(ValueId y, ValueId columns) {
     columns_[y] = columns;
     const std::string& name = graph_.value(y).name;
+    turned_[graph_.value(columns).name] = name;
     const auto derived = ranges_.find(name);
     ranges_[graph_.value(columns).name] =
         derived == ranges_.end() ? DerivedRange{.tensor = name} : derived->second;
@@ -233,6 +235,7 @@ class Turner {
 
   Graph& graph_;
   std::map<std::string, DerivedRange>& ranges_;
+  std::map<std::string, std::string>& turned_;
   std::map<ValueId, ValueId> columns_;          ///< y of a turned node -> its columns
   std::map<ValueId, ValueId> columns_of_rows_;  ///< x of a turned node -> x turned
   std::map<ValueId, ValueId> rows_;             ///< y of a turned node -> its columns turned back

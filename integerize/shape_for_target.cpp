@@ -59,7 +59,7 @@ bool asks_for_shape(const TargetAbilities& target) { return !float_forms(target)
 
 ShapedNetwork shape_for_target(const Graph& canonical, const RangeLookup& ranges,
                                const IntegerizeOptions& options) {
-  ShapedNetwork network{canonical, {}};
+  ShapedNetwork network{canonical, {}, {}};
   if (lacks_means(options.target)) without_row_means(network, ranges, options);
   if (options.target.form.rows_as_channels) {
     rows_as_channels(network);

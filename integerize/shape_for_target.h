@@ -18,6 +18,7 @@ struct DerivedRange {
 struct ShapedNetwork {
   Graph graph;
   std::map<std::string, DerivedRange> ranges;  ///< of new tensors, by name
+  std::map<std::string, std::string> turned;   ///< columns -> the tensor of rows that they are
 };
 
 /// Whether the target asks for any of its float_forms().

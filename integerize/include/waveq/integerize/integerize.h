@@ -94,6 +94,7 @@ struct Correspondence {
   std::string integer_value;
   double scale = 1.0;
   std::int64_t zero_point = 0;
+  bool turned = false;  ///< R rows [..., N] of the float tensor are columns [1,N,...,R] of integers
 };
 
 /// Where the integer weights of a linear node come from.
