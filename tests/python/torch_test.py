@@ -276,6 +276,9 @@ class Twin(support.Case):
             self.same_everywhere(q, data[:3])
             q(data).square().sum().backward()
             self.assertTrue(all(p.grad is not None and torch.isfinite(p.grad).all() for p in q.weight_parameters()))
+        pulp = waveq.torch.prepare(Attention().eval(), {"x": data}, example_inputs=data[:1], target="deeploy-siracusa")
+        self.assertIn("iRMSNorm", {n.op for n in pulp.result.network.nodes})
+        self.same_everywhere(pulp, data[:3])
 
     def test_operators_without_a_form_are_named(self):
         x = torch.randn(64, 8)

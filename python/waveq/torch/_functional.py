@@ -186,6 +186,17 @@ def ilayernorm(x: Tensor, weight: Tensor, bias: Tensor, log2_d: int) -> Tensor:
     return _with_slope_of(exact, (normal * weight + bias) / 2.0 ** log2_d)
 
 
+def irmsnorm(x: Tensor, weight: Tensor, log2_d: int) -> Tensor:
+    """v = sum(x^2) / N + 1, y = clamp((x*w / isqrt(v)) >> log2_d, -128, 127), last axis."""
+    n = x.shape[-1]
+    with torch.no_grad():
+        deviation = torch.floor(torch.sqrt(torch.floor((x * x).sum(-1, keepdim=True) / n) + 1))
+        quotient = torch.div((x * weight).long(), deviation.long(), rounding_mode="trunc").double()
+        exact = torch.floor(quotient / 2.0 ** log2_d)
+    normal = x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1)
+    return torch.clamp(_with_slope_of(exact, normal * weight / 2.0 ** log2_d), -128, 127)
+
+
 def integer_mean(x: Tensor, axes: list[int], keepdims: bool) -> Tensor:
     """(sum + count/2) >> log2(count) for a power of two, else the quotient rounded half away from zero."""
     total = x.sum(axes, keepdim=keepdims)
