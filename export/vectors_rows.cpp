@@ -219,6 +219,8 @@ constexpr std::array kSlips = {std::pair{Slip::mean_floor, "shows_floor_of_mean"
 struct Norm {
   Codes weight, bias;  ///< no bias: the form without mean (iRMSNorm)
   int log2_d = 0;
+  bool wide = false;  ///< iLayerNorm with 16-bit operands and int32 results
+  std::int64_t epsilon = 1;
 };
 
 std::int64_t nearest(std::int64_t a, std::int64_t b) {
@@ -239,8 +241,9 @@ Moments moments(const Norm& norm, const Codes& row, Slip slip) {
                                                          : sum / n;
   for (const std::int64_t x : row) squares += (x - mean) * (x - mean);
   const std::int64_t mean_square = slip == Slip::square_nearest ? nearest(squares, n) : squares / n;
-  return {mean, std::max<std::int64_t>(1, mean_square + 1 + (slip == Slip::variance_more) -
-                                              (slip == Slip::variance_less))};
+  return {mean,
+          std::max<std::int64_t>(1, mean_square + norm.epsilon + (slip == Slip::variance_more) -
+                                        (slip == Slip::variance_less))};
 }
 
 /// The results with the slip; without one they are the operator's.
@@ -272,6 +275,8 @@ bool computes(const Norm& norm, const Codes& row) {
   try {
     if (b.empty())
       irmsnorm(x, w, norm.log2_d, y);
+    else if (norm.wide)
+      ilayernorm_wide(x, w, b, norm.log2_d, norm.epsilon, y);
     else
       ilayernorm(x, w, b, norm.log2_d, y);
     return true;
@@ -362,6 +367,8 @@ void design_norm(Design& d) {
   if (!input || d.inputs().size() != 1 || norm.weight.empty() || (has_mean && norm.bias.empty()))
     return d.unreached("variance_square", "the parameters vary");
   norm.log2_d = exact_log2(d.node().attrs.require_int("D"), "D");
+  norm.wide = d.node().attrs.get_int("output_bits", 8) == 32;
+  norm.epsilon = d.node().attrs.get_int("epsilon", 1);
   RowCases rows(d);
   const Interval range = d.inputs()[0].hull();
   const std::size_t n = rows.length();

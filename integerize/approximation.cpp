@@ -152,21 +152,22 @@ IGelu fit_igelu(double scale, const std::vector<double>& counts) {
 
 double igelu_scale(double scale, const IGelu& p) { return scale / static_cast<double>(p.one); }
 
-double largest_normalized(std::int64_t n, std::int64_t width) {
+double largest_normalized(std::int64_t n, std::int64_t width, std::int64_t epsilon) {
   double largest = 0;
   for (std::int64_t a = 1; n > 1 && a <= width; ++a)
-    largest =
-        std::max(largest, static_cast<double>(a) / static_cast<double>(least_deviation(a, n)));
+    largest = std::max(
+        largest, static_cast<double>(a) / static_cast<double>(least_deviation(a, n, epsilon)));
   return largest;
 }
 
 LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
                                       const std::vector<double>& bias, std::int64_t lo,
-                                      std::int64_t hi, double wanted_scale,
-                                      double deviation_steps) {
+                                      std::int64_t hi, double wanted_scale, double deviation_steps,
+                                      std::int64_t top, std::int64_t epsilon) {
   const auto n = static_cast<std::int64_t>(gain.size());
   const double k = 1.0 - 0.49 / std::max(deviation_steps, 1.0),
-               share = largest_normalized(n, hi - lo);
+               share = largest_normalized(n, hi - lo, epsilon),
+               most = top > 127 ? 0x1p30 : static_cast<double>(kExactFloat);
   double reach = 0, largest = 0;
   for (std::size_t j = 0; j < gain.size(); ++j) {
     if (!std::isfinite(gain[j]) || !std::isfinite(bias.at(j)))
@@ -175,12 +176,13 @@ LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
     largest = std::max({largest, std::abs(gain[j]), std::abs(bias[j])});
   }
   LayerNormParameters p;
-  p.scale = std::max(wanted_scale, reach / 127.0);
+  p.scale = std::max(wanted_scale, reach / static_cast<double>(top));
+  p.scale = std::max(p.scale, 4 * largest / most);
   if (p.scale <= 0) p.scale = 1.0;
   // The bound in real numbers is the integer one up to rounding: a step or two decide.
   for (;; p.scale *= 1.002) {
     p.log2_d = 0;
-    while (p.log2_d < 22 && (largest / p.scale + 1.0) * std::ldexp(1.0, p.log2_d + 1) < kExactFloat)
+    while (p.log2_d < 22 && (largest / p.scale + 1.0) * std::ldexp(1.0, p.log2_d + 1) < most)
       ++p.log2_d;
     const double unit = std::ldexp(1.0, p.log2_d) / p.scale;
     p.weight.clear();
@@ -190,9 +192,10 @@ LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
       p.bias.push_back(static_cast<std::int32_t>(
           round_half_up(bias[j] * unit + 0.5 * std::ldexp(1.0, p.log2_d))));
     }
-    const Interval y = layer_norm_interval({p.weight.begin(), p.weight.end()},
-                                           {p.bias.begin(), p.bias.end()}, p.log2_d, hi - lo);
-    if (y.lo >= -128 && y.hi <= 127) return p;
+    const Interval y =
+        layer_norm_interval({p.weight.begin(), p.weight.end()}, {p.bias.begin(), p.bias.end()},
+                            p.log2_d, hi - lo, epsilon);
+    if (y.lo >= -top - 1 && y.hi <= top) return p;
   }
 }
 

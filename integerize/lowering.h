@@ -25,9 +25,9 @@ struct DeferredLinear {
   ValueId x;  ///< integer input
   double x_scale = 1.0;
   std::vector<std::int64_t> x_zero_points;  ///< empty for none; one, or one per input channel
-  Tensor weights;                 ///< f32
-  std::string weights_name;       ///< their constant in the float graph
-  std::int64_t channel_axis = 0;  ///< output channels in `weights`; -1: one scale for all
+  Tensor weights;                           ///< f32
+  std::string weights_name;                 ///< their constant in the float graph
+  std::int64_t channel_axis = 0;            ///< output channels in `weights`; -1: one scale for all
   std::int64_t weight_levels = 256;
   std::vector<double> bias;  ///< real, per output channel; empty for none
   Attrs attrs;
@@ -118,6 +118,11 @@ class Lowering {
   /// Smallest scale at which a signed tensor holds the value's range without finer detail than is
   /// there.
   double signed_scale(ValueId value, Width width = Width::bits8);
+  /// The largest of these, for tensors that go into one sum. One that is 0 throughout, a branch
+  /// that starts from zero weights, has no say.
+  double common_scale(const std::vector<ValueId>& values, Width width = Width::bits8);
+  /// Smallest scale that any tensor of the value can have: a requant cannot multiply by 1 or more.
+  double finest_scale(ValueId value) { return least_scale(quantity(value)); }
   /// The width of the tensor that a reader of this width gets.
   Width carried(ValueId value, Width reader) const;
   /// Bound of |code| in the tensor that such a reader gets.
@@ -167,6 +172,7 @@ class Lowering {
   void assign_precision();
   bool lower_chain(const Node& node);
   double least_scale(const Quantity& q) const;
+  double needed_scale(ValueId value, Width reader);
   bool wants_int8(ValueId value) const;
   bool asks_for_sign(ValueId value) const;
   bool takes_zero_point(ValueId value) const;

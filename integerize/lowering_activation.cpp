@@ -79,11 +79,19 @@ Activation Lowering::activation_within(ValueId value, const Range& part) {
   return a;
 }
 
-double Lowering::signed_scale(ValueId value, Width reader) {
+double Lowering::signed_scale(ValueId value, Width reader) { return common_scale({value}, reader); }
+
+double Lowering::common_scale(const std::vector<ValueId>& values, Width reader) {
+  double scale = 0;
+  for (const ValueId value : values) scale = std::max(scale, needed_scale(value, reader));
+  return scale > 0 ? scale : 1.0;
+}
+
+double Lowering::needed_scale(ValueId value, Width reader) {
   const Quantity& q = quantity(value);
   const QuantSpec own = spec(Signedness::signed_, carried(value, reader));
   const Range r = range(value, own);
-  double scale = quantizer_(r, on_grid(value, r, own)).scale;
+  double scale = r.lo == 0 && r.hi == 0 ? 0 : quantizer_(r, on_grid(value, r, own)).scale;
   // An unsigned tensor of half the scale comes first where the target asks for int8.
   const Activation* found = find_activation(value, false, 0.0, Width::bits8);
   if (!options_.target.form.int8_operands || !(q.relu || found))

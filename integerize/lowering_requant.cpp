@@ -21,8 +21,17 @@ double nearly_one(const Interval& reach) {
 /// Scales that differ by rounding, or by no more than nearly_one does, are one.
 bool is_one(double ratio) { return ratio > 1 - 1e-9 && ratio < 1 + std::ldexp(1.0, -15); }
 
+/// A factor that leaves all that the accumulator reaches within half an output step. A channel
+/// below it, a batch normalization's that is switched off, adds its constant term alone; a
+/// multiplier it has to have all the same, one large enough for that term.
+double negligible(const Interval& reach) {
+  const auto most = static_cast<double>(std::max({reach.hi, -reach.lo, std::int64_t{1}}));
+  return 1.0 / (2 * most);
+}
+
 [[noreturn]] void unsafe(const Node* node, const std::string& name, const std::string& why) {
-  throw Error(ErrorCode::overflow, node ? fmt::format("{} '{}'", node->op, node->name) : name,
+  const auto place = [&] { return node->origin.empty() ? node->name : node->origin; };
+  throw Error(ErrorCode::overflow, node ? fmt::format("{} '{}'", node->op, place()) : name,
               "no requant parameters are provably safe: " + why,
               "use fewer levels, or a wider calibration range");
 }
@@ -77,7 +86,7 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
     if (offset.empty()) offset = {0.0};
     for (double& o : offset) o += static_cast<double>(wanted.zero_point) * wanted.scale;
   }
-  std::vector<double> ratio, bias;
+  std::vector<double> ratio, bias, lifted, lifted_bias;
   std::vector<Interval> acc_bounds;
   const std::size_t sets = std::max(scale.size(), offset.size());
   for (std::size_t c = 0; c < sets; ++c) {
@@ -86,9 +95,15 @@ std::optional<Activation> Lowering::try_requant_vector(ValueId acc,
     acc_bounds.push_back(sets > 1 ? bounds_.of(acc).of(c) : bounds_.of(acc).hull());
     if (is_one(std::abs(r))) r = std::copysign(nearly_one(acc_bounds.back()), r);
     ratio.push_back(r);
-    if (!offset.empty()) bias.push_back(offset[offset.size() > 1 ? c : 0] / s);
+    lifted.push_back(std::copysign(std::max(std::abs(r), negligible(acc_bounds.back())), r));
+    if (offset.empty()) continue;
+    const double o = offset[offset.size() > 1 ? c : 0];
+    bias.push_back(o / s);
+    lifted_bias.push_back(lifted.back() == r ? bias.back() : o / (lifted.back() * wanted.scale));
   }
-  const auto choice = choose_requant(ratio, bias, acc_bounds, options_.requant, &why);
+  auto choice = choose_requant(ratio, bias, acc_bounds, options_.requant, &why);
+  if (!choice && lifted != ratio)
+    choice = choose_requant(lifted, lifted_bias, acc_bounds, options_.requant, &why);
   if (!choice) return std::nullopt;
   return emit_requant(acc, *choice, wanted, name);
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <set>
 
 #include "name_pattern.h"
@@ -130,11 +131,14 @@ std::map<std::string, RangeChoice> choices_by_tensor(const Graph& graph, const R
   return chosen;
 }
 
-void require_proof(const ProofReport& proof) {
+void require_proof(const Graph& graph, const ProofReport& proof) {
   if (proof.overflow_free()) return;
+  std::map<std::string, std::string> origins;
+  for (const NodeId id : graph.nodes()) origins[graph.node(id).name] = graph.node(id).origin;
   std::string list;
   for (const NodeProof& n : proof.nodes)
-    if (!n.proven) list += fmt::format("\n  {} '{}': {}", n.op, n.node, n.reason);
+    if (!n.proven)
+      list += fmt::format("\n  {} '{}' (of '{}'): {}", n.op, n.node, origins[n.node], n.reason);
   throw Error(ErrorCode::overflow, "overflow proof",
               fmt::format("{} of {} nodes cannot be shown to stay in int32:{}",
                           proof.unproven.size(), proof.nodes.size(), list));
@@ -387,7 +391,7 @@ QuantizeResult quantize(const QuantizeJob& job) {
   note_widened_grids(result.fake_quantization, result.network, graph);
   for (const std::string& note : fake.notes) spdlog::info("{}: {}", job.model.path.string(), note);
   result.proof = timed("prove", [&] { return prove(result.network.graph); });
-  require_proof(result.proof);
+  require_proof(result.network.graph, result.proof);
   result.golden =
       timed("golden", [&] { return golden_vectors(result.network.graph, *calibration_data); });
   result.evaluated_on_calibration_data = !evaluation;

@@ -121,6 +121,19 @@ void add_distance(const Graph& graph, const Node& sub, std::set<ValueId>& found)
   }
 }
 
+/// What a LayerNormalization reads, up to where it is computed: it removes what the elements of a
+/// row have in common, as they do behind a clip at zero, and leaves the rounding.
+void add_normalized(const Graph& graph, const UnaryChains& tables, ValueId x,
+                    std::set<ValueId>& found) {
+  while (graph.value(x).producer.valid() && !tables.source(x) && all_readers_gain(graph, x)) {
+    found.insert(x);
+    const Node& producer = graph.node(graph.value(x).producer);
+    const OpDef* op = find_op(producer.op);
+    if (producer.op != "MaxPool" && !(op && op->moves_data)) return;
+    x = producer.inputs.front();
+  }
+}
+
 }  // namespace
 
 std::set<ValueId> values_of_distances(const Graph& graph) {
@@ -137,6 +150,7 @@ std::set<ValueId> values_of_streams(const Graph& graph, const UnaryChains& table
   for (const NodeId id : graph.nodes()) {
     const Node& node = graph.node(id);
     const ValueId y = node.outputs.front();
+    if (node.op == "LayerNormalization") add_normalized(graph, tables, node.inputs.front(), found);
     const bool combines = is_combination(graph, node) && !tables.source(y);
     if (!combines && !is_linear(node) && node.op != "ReduceMean" && node.op != "ReduceSum")
       continue;

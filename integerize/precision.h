@@ -24,8 +24,8 @@ class UnaryChains;
 /// of linear nodes and of products of matrices; residual streams, gated ones, linear bottlenecks,
 /// the K^T V and mean of K of linear attention), constant factors and terms
 /// behind them included, where nothing reads them but sums, products, maxima of windows,
-/// normalizations and linear nodes whose accumulators have the bits to spare. Not what is a table
-/// of one value.
+/// normalizations and linear nodes whose accumulators have the bits to spare; and what a
+/// LayerNormalization reads, clipped or not. Not what is a table of one value.
 std::set<ValueId> values_of_streams(const Graph& graph, const UnaryChains& tables);
 
 /// x and its maximum where the distance between them is all that is read, the argument of an

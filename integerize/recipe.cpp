@@ -151,12 +151,14 @@ std::vector<Field> make_fields() {
              "pointwise convolutions that are added are one, where sums read 8 bits"),
        field("zero_points", &Recipe::zero_points,
              "GELU's output uses all codes where linear nodes alone read it")});
-  section("operators",
-          {field("softmax", &Recipe::softmax,
-                 "ibert (iSoftmax, octaves of ln 2), quantlib (iSoftmax as QuantLib exports it), "
-                 "itamax, lut (table of exponentials, where the target has Table)"),
-           field("fitted_gelu", &Recipe::fitted_gelu,
-                 "iGELU's constants fit the calibration data; false: I-BERT's")});
+  section(
+      "operators",
+      {field("softmax", &Recipe::softmax,
+             "auto (lut where the target has Table, ibert elsewhere), ibert (iSoftmax, octaves of "
+             "ln 2), quantlib (iSoftmax as QuantLib exports it), itamax, lut (table of "
+             "exponentials)"),
+       field("fitted_gelu", &Recipe::fitted_gelu,
+             "iGELU's constants fit the calibration data; false: I-BERT's")});
   section("requant",
           {field("effective_scales", &Recipe::effective_scales,
                  "false: a rounded multiplier counts as if it were exact"),
@@ -253,7 +255,6 @@ std::optional<Recipe> preset_recipe(std::string_view name) {
   if (name == "accurate") {
     r.target = "waveq";
     r.precision = {{"*", 16}};
-    r.softmax = "lut";
     return r;
   }
   if (name != "quantlib") return std::nullopt;
@@ -312,7 +313,7 @@ void check_recipe(const Recipe& r) {
   within("max_top1_drop", r.max_top1_drop, 0, 100);
   within("min_sqnr_db", r.min_sqnr_db, 0, 1000);
   one_of("metric", r.metric, {"top1", "cer", "wer", "si-sdr"});
-  one_of("softmax", r.softmax, {"ibert", "quantlib", "itamax", "lut"});
+  one_of("softmax", r.softmax, {"auto", "ibert", "quantlib", "itamax", "lut"});
   for (const auto& [pattern, bits] : r.precision)
     if (bits != 8 && bits != 16)
       throw Error(ErrorCode::invalid_argument, "recipe",

@@ -22,9 +22,17 @@ int log2_of_d(const TransferContext& ctx) {
   return exact_log2(ctx.node.attrs.require_int("D"), "D");
 }
 
+/// An iLayerNorm that reads 16 bits and makes int32.
+bool is_wide(const TransferContext& ctx) { return ctx.node.attrs.get_int("output_bits", 8) == 32; }
+
 /// The operators read 8-bit rows; wider intervals come from networks that do not run.
 Interval eight_bits(const Interval& x) {
   return {std::clamp<std::int64_t>(x.lo, -128, 255), std::clamp<std::int64_t>(x.hi, -128, 255)};
+}
+
+Interval sixteen_bits(const Interval& x) {
+  return {std::clamp<std::int64_t>(x.lo, -32768, 65535),
+          std::clamp<std::int64_t>(x.hi, -32768, 65535)};
 }
 
 /// A result that leaves the 8 bits it is stored in.
@@ -36,9 +44,9 @@ NodeBound narrowed(const NodeBound& bound, const Interval& y) {
 }
 
 Interval values_before_narrowing(const TransferContext& ctx) {
-  const Interval x = eight_bits(ctx.input(0).hull());
+  const Interval all = ctx.input(0).hull(), x = is_wide(ctx) ? sixteen_bits(all) : eight_bits(all);
   return layer_norm_interval(to_int64(*ctx.constant(1)), to_int64(*ctx.constant(2)), log2_of_d(ctx),
-                             x.hi - x.lo);
+                             x.hi - x.lo, ctx.node.attrs.get_int("epsilon", 1));
 }
 
 bool has_constant_parameters(const TransferContext& ctx) {
@@ -49,30 +57,31 @@ bool has_constant_parameters(const TransferContext& ctx) {
 
 }  // namespace
 
-std::int64_t least_deviation(std::int64_t a, std::int64_t n) {
+std::int64_t least_deviation(std::int64_t a, std::int64_t n, std::int64_t epsilon) {
   std::int64_t rest = 0;
   if (n > 1) {
     const std::int64_t sum = std::max<std::int64_t>(0, a - (n - 1)), each = sum / (n - 1),
                        more = sum % (n - 1);
     rest = each * each * (n - 1 - more) + (each + 1) * (each + 1) * more;
   }
-  return isqrt((a * a + rest) / n + 1);
+  return isqrt((a * a + rest) / n + epsilon);
 }
 
 Interval layer_norm_interval(const std::vector<std::int64_t>& weight,
-                             const std::vector<std::int64_t>& bias, int log2_d,
-                             std::int64_t width) {
+                             const std::vector<std::int64_t>& bias, int log2_d, std::int64_t width,
+                             std::int64_t epsilon) {
   const auto n = static_cast<std::int64_t>(weight.size());
-  std::vector<std::int64_t> deviation;
-  for (std::int64_t a = 0; a <= (n > 1 ? width : 0); ++a)
-    deviation.push_back(least_deviation(a, n));
+  // Truncated products with a weight are largest where a/deviation is.
+  std::int64_t most = 0, deviation = 1;
+  for (std::int64_t a = 1; a <= (n > 1 ? width : 0); ++a)
+    if (const std::int64_t least = least_deviation(a, n, epsilon); a * deviation > most * least)
+      most = a, deviation = least;
   Interval out{bias.front() >> log2_d, bias.front() >> log2_d};
   for (std::size_t j = 0; j < weight.size(); ++j)
-    for (std::size_t a = 0; a < deviation.size(); ++a)
-      for (const std::int64_t t : {static_cast<std::int64_t>(a), -static_cast<std::int64_t>(a)}) {
-        const std::int64_t y = (t * weight[j] / deviation[a] + bias[j]) >> log2_d;
-        out = {std::min(out.lo, y), std::max(out.hi, y)};
-      }
+    for (const std::int64_t t : {most, -most}) {
+      const std::int64_t y = (t * weight[j] / deviation + bias[j]) >> log2_d;
+      out = {std::min(out.lo, y), std::max(out.hi, y)};
+    }
   return out;
 }
 
@@ -82,7 +91,8 @@ Bounds softmax_bounds(const TransferContext& ctx) {
 }
 
 Bounds layer_norm_bounds(const TransferContext& ctx) {
-  const Interval all{-128, 127};
+  const DType stored = is_wide(ctx) ? DType::i32 : DType::i8;
+  const Interval all{lowest(stored), highest(stored)};
   if (!has_constant_parameters(ctx)) return Bounds::all(all);
   const Interval y = values_before_narrowing(ctx);
   return Bounds::all(y.lo < all.lo || y.hi > all.hi ? all : y);
@@ -147,7 +157,22 @@ NodeBound check_itamax(const TransferContext& ctx) {
   return bound;
 }
 
+/// Squares are summed in 64 bits: what is left are the sum of the row, and the results.
+NodeBound check_wide_layer_norm(const TransferContext& ctx) {
+  const Interval x = ctx.input(0).hull();
+  if (!(x == sixteen_bits(x)))
+    return {0, false,
+            fmt::format("the input can be in [{}, {}], the kernel reads 16 bits", x.lo, x.hi)};
+  if (!has_constant_parameters(ctx)) return {0, false, "its weight and bias are not constants"};
+  NodeBound bound = fits_int32(std::max(magnitude(x) * static_cast<double>(row_length(ctx)),
+                                        magnitude(values_before_narrowing(ctx))));
+  if (bound.proven)
+    bound.reason = "an element is bounded by the deviation it adds to (relational bound)";
+  return bound;
+}
+
 NodeBound check_layer_norm(const TransferContext& ctx) {
+  if (is_wide(ctx)) return check_wide_layer_norm(ctx);
   if (const auto reason = not_8_bit(ctx, 0)) return {0, false, *reason};
   const Interval x = ctx.input(0).hull();
   if (!has_constant_parameters(ctx)) return {0, false, "its weight and bias are not constants"};

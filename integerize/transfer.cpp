@@ -43,12 +43,30 @@ Interval difference(const Interval& a, const Interval& b) {
   return {narrow_end(i128{a.lo} - b.hi), narrow_end(i128{a.hi} - b.lo)};
 }
 
-/// Data movement: the channel structure survives where batch and channel axes stay in front,
-/// unchanged.
+/// Bounds of maps [N,C,...] as [N,C*k,...], each channel cut into k of its parts, or as
+/// [N,C/k,...], k channels in one; nullopt for other shapes.
+std::optional<Bounds> regrouped(const Bounds& x, const Shape& in, const Shape& out) {
+  if (in.size() < 3 || out.size() < 3 || in[0] != out[0] || out[1] == 0) return std::nullopt;
+  if (in[1] % out[1] != 0 && out[1] % in[1] != 0) return std::nullopt;
+  Bounds y;
+  for (std::int64_t c = 0; c < out[1]; ++c) {
+    const auto first = static_cast<std::size_t>(c * in[1] / out[1]),
+               behind = std::max(first + 1, static_cast<std::size_t>((c + 1) * in[1] / out[1]));
+    Interval part = x.of(first);
+    for (std::size_t k = first + 1; k < behind; ++k) part = hull(part, x.of(k));
+    y.channels.push_back(part);
+  }
+  return y;
+}
+
+/// Data movement: the channel structure survives where the batch stays in front and channels are
+/// at most cut into parts or put together.
 Bounds moved(const TransferContext& ctx) {
   const Bounds& x = ctx.input(0);
   if (!x.per_channel()) return x;
   const Shape &in = ctx.input_shape(0), &out = ctx.graph.value(ctx.node.outputs.front()).type.shape;
+  if (ctx.node.op == "Reshape")
+    if (const auto y = regrouped(x, in, out)) return *y;
   bool keeps = in.size() >= 2 && out.size() >= 2 && in[0] == out[0] && in[1] == out[1];
   if (ctx.node.op == "Transpose") {
     const auto perm = ctx.node.attrs.get_ints("perm", {});
@@ -175,13 +193,31 @@ Bounds range_of_type(const TransferContext& ctx) {
   return Bounds::all({lowest(dtype), highest(dtype)});
 }
 
+/// Padding inside of the channels leaves each its own bounds, next to the fill.
 Bounds padded(const TransferContext& ctx) {
-  Interval out = ctx.input(0).hull();
-  if (ctx.node.attrs.get_string("mode", "constant") != "constant") return Bounds::all(out);
+  const Shape &in = ctx.input_shape(0), &y = ctx.graph.value(ctx.node.outputs.front()).type.shape;
+  const bool inside = in.size() > 2 && in[0] == y[0] && in[1] == y[1];
+  Bounds out = inside ? ctx.input(0) : Bounds::all(ctx.input(0).hull());
+  if (ctx.node.attrs.get_string("mode", "constant") != "constant") return out;
   const auto value = static_cast<std::int64_t>(ctx.node.attrs.get_float("value", 0.0));
   Interval fill{value, value};
   if (ctx.node.inputs.size() > 2 && ctx.node.inputs[2].valid()) fill = ctx.input(2).hull();
-  return Bounds::all({std::min(out.lo, fill.lo), std::max(out.hi, fill.hi)});
+  for (Interval& channel : out.channels) channel = hull(channel, fill);
+  return out;
+}
+
+/// Channels one after the other where they are what is joined.
+Bounds concatenated(const TransferContext& ctx) {
+  const auto rank = ctx.input_shape(0).size();
+  const std::int64_t axis = normalize_axis(ctx.node.attrs.require_int("axis"), rank, ctx.node.name);
+  if (axis != 1 || rank < 2) return Bounds::all(each_of(ctx, 0, hull));
+  Bounds out;
+  for (std::size_t i = 0; i < ctx.node.inputs.size(); ++i) {
+    const Bounds& x = ctx.input(i);
+    for (std::int64_t c = 0; c < ctx.input_shape(i)[1]; ++c)
+      out.channels.push_back(x.of(x.per_channel() ? static_cast<std::size_t>(c) : 0));
+  }
+  return out.channels.empty() ? Bounds::all(each_of(ctx, 0, hull)) : out;
 }
 
 /// Entries that the interval selects.
@@ -392,7 +428,7 @@ Bounds transfer(const TransferContext& ctx) {
          return Bounds::all({q.lo, q.hi});
        }},
       {"Pad", padded},
-      {"Concat", [](const TransferContext& c) { return Bounds::all(each_of(c, 0, hull)); }},
+      {"Concat", concatenated},
       {"Table", table_bounds},
       {"iGRU", range_of_type},
       {"iLSTM", range_of_type},

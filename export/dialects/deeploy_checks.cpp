@@ -167,6 +167,8 @@ void check_itamax(const Check& c) {
 }
 
 void check_layer_norm(const Check& c) {
+  c.require(c.node.attrs.get_int("output_bits", 8) == 8, "layer_norm_types",
+            "makes int32, not int8");
   for (std::size_t i : {std::size_t{1}, std::size_t{2}})
     for (std::int64_t v : to_int64(c.graph.constant(c.node.inputs[i])))
       c.require(std::abs(v) <= (1 << 24), "layer_norm_constants",

@@ -39,7 +39,7 @@ const std::vector<TargetOperator>& rows() {
       {"iGELU", "int8 -> int32"},
       {"iGRU", "int8 weights, 16-bit gates and state, one direction"},
       {"iLSTM", "int8 weights, 16-bit gates, cell and state, one direction"},
-      {"iLayerNorm", "int8 -> int8, proven not to wrap"},
+      {"iLayerNorm", "int8 or int16 -> int32, proven not to wrap"},
       {"iSoftmax", "int8 -> uint8"},
   };
   return table;
@@ -81,7 +81,7 @@ TargetProfile waveq_domain() {
   p.lowering.int16 = {"Add",       "Concat",    "Conv",    "Flatten", "Gemm",
                       "MatMul",    "MaxPool",   "Mul",     "Pad",     "ReduceMax",
                       "Reshape",   "Slice",     "Squeeze", "Sub",     "RequantShift",
-                      "Transpose", "Unsqueeze", "iGRU",    "iLSTM"};
+                      "Transpose", "Unsqueeze", "iGRU",    "iLSTM",   "iLayerNorm"};
   p.lowering.general_conv = true;
   p.lowering.requant_per_channel = true;
   p.lowering.zero_points = true;

@@ -2,6 +2,7 @@
 
 #include "ops/integer_common.h"
 #include "ops/integer_families.h"
+#include "waveq/graph/integer_arithmetic.h"
 
 namespace waveq {
 
@@ -26,16 +27,47 @@ std::vector<TensorType> infer_rows(const InferContext& ctx, std::size_t paramete
   return typed_like_input(ctx, DType::i8, ctx.input(0).shape);
 }
 
+/// output_bits = 32: the form that reads 16 bits and makes int32.
+bool is_wide(const Attrs& attrs) { return attrs.get_int("output_bits", 8) == 32; }
+
+std::vector<TensorType> infer_ilayernorm(const InferContext& ctx) {
+  const std::int64_t bits = ctx.attrs().get_int("output_bits", 8);
+  if (bits != 8 && bits != 32) ctx.fail(fmt::format("output_bits is {}, not 8 or 32", bits));
+  const std::int64_t epsilon = ctx.attrs().get_int("epsilon", 1);
+  if (epsilon < 1 || epsilon > (bits == 32 ? kLayerNormLargestEpsilon : 1))
+    ctx.fail(fmt::format("epsilon is {}", epsilon), "1, up to 2^40 with output_bits = 32");
+  std::vector<TensorType> types = infer_rows(ctx, 2);
+  if (bits == 32 && is_integer(types.front().dtype)) types.front().dtype = DType::i32;
+  return types;
+}
+
+std::vector<std::int32_t> load_16bit(const EvalContext& ctx, std::size_t input) {
+  std::vector<std::int32_t> values = load_int32(ctx, input);
+  for (const std::int32_t v : values)
+    if (v < -32768 || v > 65535)
+      ctx.fail(ErrorCode::overflow,
+               fmt::format("input {} holds {}, the operator takes 16-bit values", input, v),
+               "put a RequantShift with at most 65536 levels in front of it");
+  return values;
+}
+
 void eval_ilayernorm(const EvalContext& ctx) {
   at_node(ctx, [&] {
-    const std::vector<std::int32_t> x = load_8bit(ctx, 0), weight = load_int32(ctx, 1),
-                                    bias = load_int32(ctx, 2);
+    const bool wide = is_wide(ctx.attrs());
+    const std::vector<std::int32_t> x = wide ? load_16bit(ctx, 0) : load_8bit(ctx, 0),
+                                    weight = load_int32(ctx, 1), bias = load_int32(ctx, 2);
     std::vector<std::int32_t> y(x.size());
     const int log2_d = read_log2_d(ctx.attrs());
+    const std::int64_t epsilon = ctx.attrs().get_int("epsilon", 1);
     const std::size_t n = weight.size();
-    for (std::size_t i = 0; i < x.size(); i += n)
-      ilayernorm(Row(x).subspan(i, n), weight, bias, log2_d, std::span(y).subspan(i, n),
-                 ctx.overflow);
+    for (std::size_t i = 0; i < x.size(); i += n) {
+      const Row row = Row(x).subspan(i, n);
+      const auto out = std::span(y).subspan(i, n);
+      if (wide)
+        ilayernorm_wide(row, weight, bias, log2_d, epsilon, out, ctx.overflow);
+      else
+        ilayernorm(row, weight, bias, log2_d, out, ctx.overflow);
+    }
     store(ctx, y);
   });
 }
@@ -82,9 +114,9 @@ void eval_inonorm(const EvalContext& ctx) {
 std::vector<OpDef> integer_norm_ops() {
   return {{.name = "iLayerNorm",
            .inputs = {"x", "weight", "bias"},
-           .attrs = {"D", "n_levels"},
+           .attrs = {"D", "epsilon", "n_levels", "output_bits"},
            .spec = "Deeploy Generic/src/Layernorm_s8.c",
-           .infer = [](const InferContext& ctx) { return infer_rows(ctx, 2); },
+           .infer = infer_ilayernorm,
            .eval = eval_ilayernorm,
            .dialect = true},
           {.name = "iRMSNorm",

@@ -24,13 +24,16 @@ std::uint32_t narrow_uint32(std::uint64_t value, Overflow overflow, const char* 
 }
 
 /// The kernels read 8-bit rows; with that bound the differences and products below cannot overflow.
-void check_row(std::span<const std::int32_t> row, std::span<std::int32_t> out, const char* where) {
+void check_row(std::span<const std::int32_t> row, std::span<std::int32_t> out, const char* where,
+               int bits = 8) {
   if (row.empty() || out.size() != row.size())
     throw Error(ErrorCode::invalid_argument, where,
                 fmt::format("row of {} elements into {}", row.size(), out.size()));
+  const std::int32_t limit = std::int32_t{1} << bits;
   for (std::int32_t x : row)
-    if (x < -128 || x > 255)
-      throw Error(ErrorCode::invalid_argument, where, fmt::format("{} is not an 8-bit value", x));
+    if (x < -limit / 2 || x >= limit)
+      throw Error(ErrorCode::invalid_argument, where,
+                  fmt::format("{} is not {} {}-bit value", x, bits == 8 ? "an" : "a", bits));
 }
 
 void check_levels(std::int32_t n_levels, const char* where) {
@@ -151,16 +154,20 @@ void ita_partial_max(std::span<const std::int32_t> row, std::int32_t n_levels,
 
 namespace {
 
-/// sqrt(mean of squares + 1), floored, with the sum in int32.
-std::int64_t rms(std::span<const std::int32_t> row, std::int32_t mean, const char* where,
-                 Overflow overflow) {
-  std::int32_t sum = 0;
+/// sqrt(mean of squares + epsilon), floored, with the sum in int32 or, of 16-bit data, in int64.
+template <class Sum>
+std::int64_t rms(std::span<const std::int32_t> row, std::int32_t mean, std::int64_t epsilon,
+                 const char* where, Overflow overflow) {
+  Sum sum = 0;
   for (std::int32_t x : row) {
     const std::int64_t t = std::int64_t{x} - mean;
-    sum = narrow_int32(sum + t * t, overflow, where, "the sum of squares");
+    if constexpr (sizeof(Sum) == sizeof(std::int32_t))
+      sum = narrow_int32(sum + t * t, overflow, where, "the sum of squares");
+    else
+      sum += t * t;
   }
-  const std::int64_t mean_square = std::int64_t{sum} / static_cast<std::int64_t>(row.size()) + 1;
-  const std::int64_t root = isqrt(mean_square);
+  const std::int64_t root =
+      isqrt(std::int64_t{sum} / static_cast<std::int64_t>(row.size()) + epsilon);
   if (root == 0) overflow_error(where, "the sum of squares wraps below zero", "shorten the row");
   return root;
 }
@@ -174,34 +181,53 @@ void check_weights(std::size_t expected, std::size_t got, int log2_d, const char
                 "it must be in 0..31");
 }
 
-}  // namespace
-
-void ilayernorm(std::span<const std::int32_t> row, std::span<const std::int32_t> weight,
-                std::span<const std::int32_t> bias, int log2_d, std::span<std::int32_t> out,
-                Overflow overflow) {
-  check_row(row, out, "ilayernorm");
+/// ilayernorm of a row that was checked, with sums of squares of type Sum, results of type Result.
+template <class Sum, class Result>
+void normalize_row(std::span<const std::int32_t> row, std::span<const std::int32_t> weight,
+                   std::span<const std::int32_t> bias, int log2_d, std::int64_t epsilon,
+                   std::span<std::int32_t> out, Overflow overflow) {
   check_weights(row.size(), weight.size(), log2_d, "ilayernorm");
   check_weights(row.size(), bias.size(), log2_d, "ilayernorm");
   std::int32_t sum = 0;
   for (std::int32_t x : row)
     sum = narrow_int32(std::int64_t{sum} + x, overflow, "ilayernorm", "the sum");
   const auto mean = static_cast<std::int32_t>(sum / static_cast<std::int64_t>(row.size()));
-  const std::int64_t deviation = rms(row, mean, "ilayernorm", overflow);
+  const std::int64_t deviation = rms<Sum>(row, mean, epsilon, "ilayernorm", overflow);
   for (std::size_t i = 0; i < row.size(); ++i) {
     const std::int64_t t = std::int64_t{row[i]} - mean;
     const std::int64_t y = (t * weight[i] / deviation + bias[i]) >> log2_d;
-    if (overflow == Overflow::error && y != static_cast<std::int8_t>(y))
-      overflow_error("ilayernorm", fmt::format("the result {} does not fit int8", y),
+    if (overflow == Overflow::error && y != static_cast<Result>(y))
+      overflow_error("ilayernorm",
+                     fmt::format("the result {} does not fit int{}", y, 8 * sizeof(Result)),
                      "the target wraps there; choose a coarser output scale");
-    out[i] = static_cast<std::int8_t>(y);
+    out[i] = static_cast<Result>(y);
   }
+}
+
+}  // namespace
+
+void ilayernorm(std::span<const std::int32_t> row, std::span<const std::int32_t> weight,
+                std::span<const std::int32_t> bias, int log2_d, std::span<std::int32_t> out,
+                Overflow overflow) {
+  check_row(row, out, "ilayernorm");
+  normalize_row<std::int32_t, std::int8_t>(row, weight, bias, log2_d, 1, out, overflow);
+}
+
+void ilayernorm_wide(std::span<const std::int32_t> row, std::span<const std::int32_t> weight,
+                     std::span<const std::int32_t> bias, int log2_d, std::int64_t epsilon,
+                     std::span<std::int32_t> out, Overflow overflow) {
+  check_row(row, out, "ilayernorm", 16);
+  if (epsilon < 1 || epsilon > kLayerNormLargestEpsilon)
+    throw Error(ErrorCode::invalid_argument, "ilayernorm", fmt::format("epsilon is {}", epsilon),
+                "1..2^40");
+  normalize_row<std::int64_t, std::int32_t>(row, weight, bias, log2_d, epsilon, out, overflow);
 }
 
 void irmsnorm(std::span<const std::int32_t> row, std::span<const std::int32_t> weight, int log2_d,
               std::span<std::int32_t> out, Overflow overflow) {
   check_row(row, out, "irmsnorm");
   check_weights(row.size(), weight.size(), log2_d, "irmsnorm");
-  const std::int64_t deviation = rms(row, 0, "irmsnorm", overflow);
+  const std::int64_t deviation = rms<std::int32_t>(row, 0, 1, "irmsnorm", overflow);
   for (std::size_t i = 0; i < row.size(); ++i) {
     const std::int32_t product =
         narrow_int32(std::int64_t{row[i]} * weight[i], overflow, "irmsnorm", "x*weight");

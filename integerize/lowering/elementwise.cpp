@@ -213,7 +213,7 @@ void add_activations(Lowering& to, const Node& node) {
   const ValueId a = node.inputs[0], b = node.inputs[1];
   const ValueId y = node.outputs.front();
   const Width width = to.width(node.op);
-  const double scale = std::max(to.signed_scale(a, width), to.signed_scale(b, width));
+  const double scale = to.common_scale({a, b}, width);
   Quantity sum;
   const Activation left =
       repeated(to, to.summand_at(a, scale, width), to.shape(y), to.name_for(y, "_left"));

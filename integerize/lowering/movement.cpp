@@ -199,10 +199,14 @@ void lower_concat(Lowering& to, const Node& node) {
   if (width == Width::bits8 && to.options().join_sums && keeps_own_scales(to.source(), node))
     return concat_as_they_are(to, node);
   const std::int64_t levels = width == Width::bits16 ? 65536 : to.options().activation_levels;
+  std::vector<ValueId> computed;
   double scale = 0;
   for (ValueId in : node.inputs)
-    scale = std::max(
-        scale, to.is_constant(in) ? constant_scale(to, in, levels) : to.signed_scale(in, width));
+    if (to.is_constant(in))
+      scale = std::max(scale, constant_scale(to, in, levels));
+    else
+      computed.push_back(in);
+  scale = std::max(scale, to.common_scale(computed, width));
   Activation a;
   for (ValueId in : node.inputs)
     if (!to.is_constant(in)) a = to.signed_activation_at(in, scale, width);

@@ -113,8 +113,29 @@ bool runs_exponentials(const Lowering& to) {
   return to.target_runs("Table") && to.target_runs("ReduceMax") && to.options().target.broadcast;
 }
 
+/// Where all probabilities are small, as over long rows, the quotient comes in finer steps: 2^k
+/// times Delta and eps, which leaves its bound. Steps of y are a power of two of these: one
+/// rounding.
+struct Shares {
+  IntegerDiv quotient;
+  QuantParams quant;
+};
+Shares shares_of(const QuantParams& wanted) {
+  const double most = wanted.scale * static_cast<double>(wanted.n_levels - 1);
+  const int k = std::clamp(static_cast<int>(std::floor(-std::log2(most))), 0, 6);
+  Shares s{kSoftmaxQuotient, wanted};
+  s.quotient.delta <<= k;
+  s.quotient.eps <<= k;
+  const auto delta = static_cast<double>(s.quotient.delta);
+  const int octaves =
+      std::clamp(static_cast<int>(std::ceil(std::log2(wanted.scale * delta) - 1e-9)), 0, 7 + k);
+  s.quant.scale = std::ldexp(1.0, octaves) / delta;
+  return s;
+}
+
 /// Softmax from the distance of each element from the row's maximum: a table of exponentials, their
-/// sum as a product with ones, a division. Source: integer-approximations.md 6.2, "LUT softmax".
+/// sum as a product with ones, a division; in the levels that y's range asks for. Source:
+/// integer-approximations.md 6.2, "LUT softmax".
 void softmax_by_table(Lowering& to, const Node& node) {
   const ValueId y = node.outputs.front();
   if (!runs_exponentials(to))
@@ -123,16 +144,14 @@ void softmax_by_table(Lowering& to, const Node& node) {
                     "not run; \"ibert\" takes neither",
                     to.options().target.name));
   const Exponentials e = exponentials(to, node);
+  const Shares shares = shares_of(to.wanted(y, Signedness::unsigned_));
   Attrs division;
-  division.set("Delta", std::int64_t{kSoftmaxQuotient.delta});
-  division.set("eps", std::int64_t{kSoftmaxQuotient.eps});
-  division.set("eta", std::int64_t{kSoftmaxQuotient.eta});
-  QuantParams share;
-  share.scale = 1.0 / 255;
-  share.is_signed = false;
+  division.set("Delta", std::int64_t{shares.quotient.delta});
+  division.set("eps", std::int64_t{shares.quotient.eps});
+  division.set("eta", std::int64_t{shares.quotient.eta});
   to.define(y, to.requant_free(
                    to.emit("IntegerDiv", to.name_for(y, "_quotient"), {e.values, e.sums}, division),
-                   1.0 / kSoftmaxQuotient.delta, share, to.name_for(y)));
+                   1.0 / shares.quotient.delta, shares.quant, to.name_for(y)));
 }
 
 }  // namespace
@@ -185,7 +204,9 @@ void lower_log_softmax(Lowering& to, const Node& node) {
 /// one, and what lies more than 5.5 below the row's maximum counts as that.
 void lower_softmax(Lowering& to, const Node& node) {
   require_last_axis(to, node);
-  if (to.options().softmax == "lut") return softmax_by_table(to, node);
+  const bool by_table = to.options().softmax == "auto" && runs_exponentials(to) &&
+                        to.shape(node.inputs[0]).back() <= kSoftmaxLongest;
+  if (by_table || to.options().softmax == "lut") return softmax_by_table(to, node);
   const ValueId x = node.inputs[0], y = node.outputs.front();
   Attrs attrs;
   attrs.set("n_levels", std::int64_t{256});
@@ -199,6 +220,21 @@ void lower_softmax(Lowering& to, const Node& node) {
     return define_row_result(to, y, "ITAMax", {a.id}, attrs, 1.0 / 255, false);
   }
   const double wanted = to.signed_scale(x);
+  if (wanted > kSoftmaxCoarsest && runs_exponentials(to)) {
+    spdlog::warn(
+        "{}: iSoftmax takes steps of at most {}, its input needs {:.3g}; a table takes its "
+        "place",
+        node.name, kSoftmaxCoarsest, wanted);
+    return softmax_by_table(to, node);
+  }
+  if (to.finest_scale(x) > kSoftmaxCoarsest)
+    throw Error(
+        ErrorCode::not_integer,
+        fmt::format("Softmax '{}'", node.origin.empty() ? node.name : node.origin),
+        fmt::format("its input comes in steps of {:.3g}, as large as what is in front of it "
+                    "computes with, and iSoftmax takes steps of at most {}",
+                    to.finest_scale(x), kSoftmaxCoarsest),
+        "it keeps the order of its input: a network may end in front of it");
   if (wanted > kSoftmaxCoarsest)
     spdlog::warn("{}: iSoftmax takes steps of at most {}; values beyond {:.1f} saturate", node.name,
                  kSoftmaxCoarsest, 127 * kSoftmaxCoarsest);
@@ -215,7 +251,9 @@ void lower_softmax(Lowering& to, const Node& node) {
 }
 
 /// iLayerNorm(x, gain, bias): the kernel's variance is sum(t^2)/N + 1 in squared steps of x, which
-/// stands for the model's epsilon.
+/// stands for the model's epsilon. No row may make the kernel's int8 wrap, so its scale has room
+/// for a row of a single peak, sqrt(N) deviations high; where the target has the form that makes
+/// int32, a requant to the range that occurs comes behind.
 void lower_layer_norm(Lowering& to, const Node& node) {
   require_kernel(to, "iLayerNorm");
   require_last_axis(to, node);
@@ -226,23 +264,36 @@ void lower_layer_norm(Lowering& to, const Node& node) {
   for (std::size_t i = 1; i < node.outputs.size(); ++i)
     if (node.outputs[i].valid() && to.source().use_count(node.outputs[i]) > 0)
       to.refuse("its mean and deviation are used, which the target's kernel does not give");
-  const Activation a = to.activation(x);
-  const double epsilon = node.attrs.get_float("epsilon", 1e-5);
-  if (epsilon > 4 * a.quant.scale * a.quant.scale)
+  const bool wide = to.width("iLayerNorm") == Width::bits16;
+  const Activation a = to.activation(x, to.width("iLayerNorm"));
+  // In squared steps of x; the 8-bit kernel has 1 of them.
+  const double epsilon = node.attrs.get_float("epsilon", 1e-5),
+               steps = epsilon / (a.quant.scale * a.quant.scale);
+  if (!wide && steps > 4)
     spdlog::warn("{}: its epsilon {:.3g} is above a squared step of its input ({:.3g})", node.name,
                  epsilon, a.quant.scale * a.quant.scale);
+  const auto added = static_cast<std::int64_t>(
+      std::clamp(std::round(steps), 1.0, static_cast<double>(kLayerNormLargestEpsilon)));
   const QuantSpec levels{to.options().activation_levels, Signedness::signed_};
   const double wanted = choose_params(to.range(y, levels), levels).scale;
   const Interval reach = to.bounds().of(a.id).hull();
+  const double usual = kUsualDeviation * static_cast<double>(a.quant.n_levels) / 256,
+               deviation = std::sqrt(usual * usual + static_cast<double>(added));
   const LayerNormParameters p =
-      choose_layer_norm(gain, bias, reach.lo, reach.hi, wanted, kUsualDeviation);
+      wide ? choose_layer_norm(gain, bias, reach.lo, reach.hi, 0, deviation, 32767, added)
+           : choose_layer_norm(gain, bias, reach.lo, reach.hi, wanted, kUsualDeviation);
   Attrs attrs;
   attrs.set("D", std::int64_t{1} << p.log2_d);
-  attrs.set("n_levels", std::int64_t{256});
-  define_row_result(to, y, "iLayerNorm",
-                    {a.id, int32_constant(to, to.name_for(y, "_weight"), p.weight),
-                     int32_constant(to, to.name_for(y, "_bias"), p.bias)},
-                    attrs, p.scale, true);
+  attrs.set("n_levels", std::int64_t{wide ? 65536 : 256});
+  if (wide) attrs.set("epsilon", added);
+  if (wide) attrs.set("output_bits", std::int64_t{32});
+  std::vector<ValueId> inputs{a.id, int32_constant(to, to.name_for(y, "_weight"), p.weight),
+                              int32_constant(to, to.name_for(y, "_bias"), p.bias)};
+  if (!wide) return define_row_result(to, y, "iLayerNorm", std::move(inputs), attrs, p.scale, true);
+  Quantity result;
+  result.id = to.emit("iLayerNorm", to.name_for(y, "_acc"), std::move(inputs), attrs);
+  result.scale = {p.scale};
+  to.define(y, std::move(result));
 }
 
 /// iRMSNorm(x, gain). The kernel rounds down: the result stands for half a step less than the

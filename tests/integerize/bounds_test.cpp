@@ -81,13 +81,19 @@ TEST_CASE("bounds: no value of a random convolutional network leaves its interva
     const ValueId sum = g.emit("Add", "sum", {r, s});
     const ValueId p = g.emit("Mul", "p", {r, s});
     const ValueId d = g.emit("Sub", "d", {s, r});
+    const std::int64_t width = g.value(d).type.shape[2];
     g.add_output(sum);
     g.add_output(g.emit("Conv", "dw", {r, g.add_constant("w", random_codes<std::int8_t>({4, 1, 2}, -127, 127, engine))}, attributes({{"group", std::int64_t{4}}})));
     g.add_output(p);
-    const std::int64_t width = g.value(d).type.shape[2];
     g.add_output(g.emit("Reshape", "shaped", {d, g.add_constant("t", Tensor::from<std::int64_t>({4}, {static_cast<std::int64_t>(1 + seed % 2), 4, width, 1}))}));
     g.add_output(g.emit("Transpose", "turned", {c}, attributes({{"perm", Ints{0, 2, 1}}})));
-    g.add_output(g.emit("Concat", "joined", {r, s}, attributes({{"axis", std::int64_t{1}}})));
+    const ValueId joined = g.emit("Concat", "joined", {r, s}, attributes({{"axis", std::int64_t{1}}}));
+    g.add_output(joined);
+    g.add_output(g.emit("Pad", "rim", {joined}, attributes({{"pads", Ints{0, 0, 1, 0, 0, 2}}, {"value", 3.0}})));
+    g.add_output(g.emit("Pad", "channels", {r}, attributes({{"pads", Ints{0, 1, 0, 0, 0, 0}}})));
+    const std::int64_t batch = static_cast<std::int64_t>(1 + seed % 2);
+    for (const Ints& target : {Ints{batch, 2, 4 * width}, Ints{batch, 8 * width, 1}, Ints{batch, 4 * width, 2}, Ints{1, 8, batch * width}})
+      g.add_output(g.emit("Reshape", "regrouped", {joined, g.add_constant("t", Tensor::from<std::int64_t>({3}, target))}));
     check_sound(g, engine, 40);
   }
 }
@@ -161,6 +167,17 @@ TEST_CASE("bounds: literal intervals") {
   const ValueId padded = g.emit("Conv", "padded", {x, w}, attributes({{"pads", Ints{1, 1}}}));
   CHECK(bounds.of(padded).channels == std::vector<Interval>{{-20, 30}, {-20, 0}});
   const ValueId rq = g.emit("RequantShift", "rq", {plain, g.add_constant("m", Tensor::from<std::int32_t>({2, 1}, {1, -3})), g.add_constant("a", Tensor::from<std::int32_t>({2, 1}, {0, 2}))}, requant_attrs(4, 1));
+  const auto reshaped = [&](Ints shape) {
+    const ValueId target = g.add_constant("t", Tensor::from<std::int64_t>({std::ssize(shape)}, shape));
+    return bounds.of(g.emit("Reshape", "r", {plain, target})).channels;
+  };
+  CHECK(reshaped({1, 4, 2}) == std::vector<Interval>{{-5, 20}, {-5, 20}, {-20, -10}, {-20, -10}});
+  CHECK(reshaped({1, 1, 8}) == std::vector<Interval>{{-20, 20}});
+  CHECK(reshaped({2, 2, 2}) == std::vector<Interval>{{-20, 20}});
+  const ValueId rim = g.emit("Pad", "rim", {plain}, attributes({{"pads", Ints{0, 0, 1, 0, 0, 0}}, {"value", 0.0}}));
+  CHECK(bounds.of(rim).channels == std::vector<Interval>{{-5, 20}, {-20, 0}});
+  const ValueId both = g.emit("Concat", "both", {rim, rim}, attributes({{"axis", std::int64_t{1}}}));
+  CHECK(bounds.of(both).channels == std::vector<Interval>{{-5, 20}, {-20, 0}, {-5, 20}, {-20, 0}});
   // (x + 2) >> 2 and (-3x + 2 + 2) >> 2 at the ends, then the clip: -5 -> -1, 20 -> 5; -10 -> 8, -20 -> 16.
   CHECK(bounds.of(rq).channels == std::vector<Interval>{{-1, 5}, {8, 16}});
 }

@@ -316,5 +316,30 @@ TEST_CASE("lowering: a division without stabilizer gets a positive eps and is pr
   CHECK(prove(q.graph).overflow_free());
 }
 
+TEST_CASE("lowering: a branch that is 0 throughout leaves a sum and a Concat the scale of the others") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 4, 6});
+  const ValueId main = net.op("Conv", {x, net.random({4, 4, 1}, -1e-3, 1e-3, 1)});
+  const ValueId zero = net.op("Conv", {x, net.floats({4, 4, 1}, std::vector<float>(16, 0.0F))});
+  net.output(net.op("Add", {main, zero}));
+  net.output(net.op("Concat", {zero, main}, attributes({{"axis", std::int64_t{1}}})));
+  net.output(net.op("Add", {zero, zero}));
+  const Lowered q = lower_and_compare(net);
+  for (const std::size_t k : {0u, 1u}) CHECK(q.out(k).scale < 1e-4);
+  CHECK(q.worst_steps < 3);
+}
+
+TEST_CASE("lowering: a channel whose gain is next to nothing adds its constant term") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 3, 6});
+  const ValueId sum = net.op("Add", {x, x});
+  const ValueId gain = net.floats({3, 1}, {1.0F, 1e-9F, -1e-12F});
+  net.output(net.op("Relu", {net.op("Add", {net.op("Mul", {sum, gain}), net.floats({3, 1}, {0.0F, 0.5F, 0.25F})})}));
+  IntegerizeOptions options;
+  options.target.requant_per_channel = true;
+  const Lowered q = lower_and_compare(net, -1, 1, options);
+  CHECK(q.worst_steps < 2);
+}
+
 }  // namespace
 }  // namespace waveq

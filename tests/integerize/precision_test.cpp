@@ -178,6 +178,22 @@ TEST_CASE("precision: what else reads a sum or a term decides") {
   CHECK(values_of_distances(distance.graph).empty());
 }
 
+TEST_CASE("precision: what a normalization reads has 16 bits behind a clip and a maximum, too") {
+  FloatNet net;
+  const ValueId x = net.input("x", {1, 300, 4, 4});
+  const ValueId r = net.op("Relu", {net.op("Conv", {x, net.random({300, 300, 1, 1}, -1, 1, 1)})});
+  const ValueId pooled = net.op("MaxPool", {r}, attributes({{"kernel_shape", Ints{2, 2}}, {"strides", Ints{2, 2}}}));
+  const ValueId rows = net.op("Transpose", {pooled}, attributes({{"perm", Ints{0, 2, 3, 1}}}));
+  const auto normal = [&](ValueId v) {
+    return net.op("LayerNormalization", {v, net.random({300}, 1, 2, 2)}, attributes({{"axis", std::int64_t{-1}}}));
+  };
+  const ValueId y = normal(rows), table = net.op("Tanh", {y});
+  net.output(normal(table));  // 8 bits go into a table
+  CHECK(values_of_streams(net.graph, UnaryChains(net.graph)) == std::set<ValueId>{r, pooled, rows});
+  net.output(net.op("Conv", {pooled, net.random({2, 300, 1, 1}, -1, 1, 1)}));  // 300 * 2^23: too many
+  CHECK(values_of_streams(net.graph, UnaryChains(net.graph)) == std::set<ValueId>{rows});
+}
+
 TEST_CASE("precision: what no nonlinearity has bounded, as far as its readers have the bits") {
   FloatNet net;
   const ValueId x = net.input("x", {1, 4, 8, 8}), gate = net.op("Sigmoid", {net.op("Relu", {x})});

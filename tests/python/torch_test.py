@@ -268,9 +268,9 @@ class Twin(support.Case):
 
         torch.manual_seed(4)
         data = torch.randn(8, 12, 16)
-        for softmax in ("ibert", "itamax"):
+        for softmax, target in (("ibert", "deeploy-generic"), ("itamax", "deeploy-generic"), ("lut", "waveq")):
             recipe = waveq.Recipe()
-            recipe.softmax = softmax
+            recipe.softmax, recipe.target = softmax, target
             # LayerNormalization is an operator from opset 17 on; before, its parts are found again.
             q = waveq.torch.prepare(Attention().eval(), {"x": data}, example_inputs=data[:1], recipe=recipe)
             self.same_everywhere(q, data[:3])

@@ -25,11 +25,27 @@ ValueId small_root(Expansion& e, ValueId v) {
   return e.reduce_last("ReduceSum", e.wide(at_most));
 }
 
-/// sqrt(sum(t^2)/N + 1), floored.
+/// floor(sqrt(v)) for v in 1..`largest`, bit by bit from the top: one is set where the square stays
+/// at most v. v is [..., 1].
+ValueId large_root(Expansion& e, ValueId v, std::int64_t largest) {
+  ValueId root = e.mul(v, 0);
+  std::int64_t bit = 1;
+  while (bit * 2 <= isqrt(largest)) bit *= 2;
+  for (; bit > 0; bit /= 2) {
+    const ValueId next = e.add(root, bit);
+    const ValueId fits = e.op("GreaterOrEqual", {v, e.mul(next, next)});
+    root = e.add(root, e.mul(e.wide(fits), bit));
+  }
+  return root;
+}
+
+/// sqrt(sum(t^2)/N + epsilon), floored, of 8- or 16-bit values less their mean.
 ValueId deviation(Expansion& e, ValueId t) {
-  const std::int64_t length = e.shape(t).back();
+  const std::int64_t length = e.shape(t).back(), epsilon = e.attrs().get_int("epsilon", 1);
   const ValueId sum = e.reduce_last("ReduceSum", e.mul(t, t));
-  return small_root(e, e.add(e.div(sum, length), 1));
+  const ValueId v = e.add(e.div(sum, length), epsilon);
+  if (e.attrs().get_int("output_bits", 8) == 8) return small_root(e, v);
+  return large_root(e, v, std::int64_t{98303} * 98303 + epsilon);
 }
 
 /// Weights of a row, whatever shape they come in.
@@ -127,7 +143,7 @@ ValueId expand_ita_partial_max(Expansion& e) {
   return e.shift_right(e.div(e.constant(top), sum), h);
 }
 
-/// m = sum(x)/N, t = x - m, y = (t*w / root + bias) >> log2(D); y fits int8.
+/// m = sum(x)/N, t = x - m, y = (t*w / root + bias) >> log2(D); y fits its type.
 ValueId expand_ilayernorm(Expansion& e) {
   const ValueId x = e.wide(0);
   const ValueId mean = e.div(e.reduce_last("ReduceSum", x), e.shape(x).back());

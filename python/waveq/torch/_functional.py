@@ -173,16 +173,16 @@ def itamax(x: Tensor, n_levels: int) -> Tensor:
     return _with_slope_of(exact, (n_levels - 1) * torch.softmax(x * (math.log(2) / 32), -1))
 
 
-def ilayernorm(x: Tensor, weight: Tensor, bias: Tensor, log2_d: int) -> Tensor:
-    """m = sum / N toward zero, t = x - m, v = sum(t^2) / N + 1, y = (t*w / isqrt(v) + bias) >> log2_d, last axis."""
+def ilayernorm(x: Tensor, weight: Tensor, bias: Tensor, log2_d: int, epsilon: int = 1) -> Tensor:
+    """m = sum / N toward zero, t = x - m, v = sum(t^2) / N + epsilon, y = (t*w / isqrt(v) + bias) >> log2_d, last axis."""
     n = x.shape[-1]
     with torch.no_grad():
         t = x - torch.trunc(x.sum(-1, keepdim=True) / n)
-        deviation = torch.floor(torch.sqrt(torch.floor((t * t).sum(-1, keepdim=True) / n) + 1))
+        deviation = torch.floor(torch.sqrt(torch.floor((t * t).sum(-1, keepdim=True) / n) + epsilon))
         quotient = torch.div((t * weight).long(), deviation.long(), rounding_mode="trunc").double()
         exact = torch.floor((quotient + bias) / 2.0 ** log2_d)
     centred = x - x.mean(-1, keepdim=True)
-    normal = centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + 1)
+    normal = centred / torch.sqrt((centred * centred).mean(-1, keepdim=True) + epsilon)
     return _with_slope_of(exact, (normal * weight + bias) / 2.0 ** log2_d)
 
 

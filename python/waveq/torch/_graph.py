@@ -283,9 +283,11 @@ _OPERATORS: dict[str, _Operator] = {
     "iSoftmax": lambda g, n, v: Q.isoftmax(
         v[0], *(int(n.attributes[k]) for k in ("coeffA", "coeffB", "coeffC", "log2", "n_levels"))),
     "ITAMax": lambda g, n, v: Q.itamax(v[0], int(n.attributes["n_levels"])),
-    "iLayerNorm": lambda g, n, v: Q.ilayernorm(v[0], v[1], v[2], int(n.attributes["D"]).bit_length() - 1),
+    "iLayerNorm": lambda g, n, v: Q.ilayernorm(
+        v[0], v[1], v[2], int(n.attributes["D"]).bit_length() - 1, int(n.attributes.get("epsilon", 1))),
     "iRMSNorm": lambda g, n, v: Q.irmsnorm(v[0], v[1], int(n.attributes["D"]).bit_length() - 1),
     "IntegerMean": lambda g, n, v: Q.integer_mean(v[0], _axes(n, v[0]), bool(n.attributes.get("keepdims", 1))),
+    "ReduceMax": lambda g, n, v: v[0].amax(_axes(n, v[0]), keepdim=bool(n.attributes.get("keepdims", 1))),
     "ReduceSum": lambda g, n, v: v[0].sum(_axes(n, v[0]), keepdim=bool(n.attributes.get("keepdims", 1))),
     "MaxPool": lambda g, n, v: _max_pool(v[0], n.attributes),
     "Concat": lambda g, n, v: torch.cat(v, int(n.attributes["axis"])),

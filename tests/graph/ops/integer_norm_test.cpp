@@ -65,6 +65,72 @@ TEST_CASE("ilayernorm: outside int8 is an error or wraps") {
   CHECK(layernorm({0, 0}, {1, 1}, {128, -129}, 0, Overflow::wrap) == Row{-128, 127});
 }
 
+TEST_CASE("ilayernorm_wide: literal rows of 16 bits, epsilon in squared steps") {
+  Row y(4);
+  // sum -10, mean -2, t = 3 -1 -4 0; v = 26/4 + 10 = 16, root 4: the quotients of 16*t truncate.
+  ilayernorm_wide(Row{1, -3, -6, -2}, Row(4, 16), Row(4, 0), 0, 10, y);
+  CHECK(y == Row{12, -4, -16, 0});
+  ilayernorm_wide(Row{1, -3, -6, -2}, Row(4, 15), Row{0, 0, 0, 1}, 1, 10, y);
+  CHECK(y == Row{5, -2, -8, 0});
+  // t = 32767 -32768 0 0 (mean -1/4 -> 0), v = (32767^2 + 32768^2)/4 + 1, root 23170: beyond int32
+  // in the sum, beyond int8 in the result.
+  ilayernorm_wide(Row{32767, -32768, 0, 0}, Row(4, 1 << 20), Row(4, 0), 4, 1, y);
+  CHECK(y == Row{92680, -92684, 0, 0});
+  CHECK_THROWS_AS(ilayernorm_wide(Row{32767, -32768, 0, 0}, Row(4, 2147483647), Row(4, 0), 0, 1, y), Error);
+  CHECK_THROWS_AS(ilayernorm_wide(Row{65536, 0, 0, 0}, Row(4, 1), Row(4, 0), 0, 1, y), Error);
+  for (const std::int64_t epsilon : {std::int64_t{0}, kLayerNormLargestEpsilon + 1})
+    CHECK_THROWS_AS(ilayernorm_wide(Row{1, 0, 0, 0}, Row(4, 1), Row(4, 0), 0, epsilon, y), Error);
+}
+
+TEST_CASE("ilayernorm_wide: equals the definition on random rows") {
+  Draw draw(43);
+  int kept = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const auto n = static_cast<std::size_t>(draw(1, 40));
+    const int log2_d = static_cast<int>(draw(0, 22));
+    const std::int64_t epsilon = std::int64_t{1} << draw(0, 40);
+    Row x(n), w(n), b(n), y(n);
+    for (std::size_t j = 0; j < n; ++j) {
+      x[j] = static_cast<std::int32_t>(draw(-32768, i % 2 ? 65535 : 32767));
+      w[j] = static_cast<std::int32_t>(draw(-(1 << 30), 1 << 30));
+      b[j] = static_cast<std::int32_t>(draw(-(1 << 30), 1 << 30));
+    }
+    Wide sum = 0, squares = 0;
+    for (std::int32_t v : x) sum += v;
+    const Wide count = static_cast<Wide>(n), mean = truncated(sum, count);
+    for (std::int32_t v : x) squares += (v - mean) * (v - mean);
+    const Wide root = root_reference(squares / count + epsilon);
+    Row expected;
+    bool fits = true;
+    for (std::size_t j = 0; j < n; ++j) {
+      const Wide v = floor_of(truncated((x[j] - mean) * w[j], root) + b[j], Wide{1} << log2_d);
+      fits = fits && v == low_bits(v, 32);
+      expected.push_back(static_cast<std::int32_t>(low_bits(v, 32)));
+    }
+    ilayernorm_wide(x, w, b, log2_d, epsilon, y, Overflow::wrap);
+    REQUIRE(y == expected);
+    kept += fits;
+    if (!fits) REQUIRE_THROWS_AS(ilayernorm_wide(x, w, b, log2_d, epsilon, y), Error);
+  }
+  CHECK(kept > 100);
+}
+
+TEST_CASE("iLayerNorm: output_bits = 32 makes int32 of 16-bit rows, and is checked") {
+  const Tensor x = Tensor::from<std::int16_t>({1, 4}, {1000, -3000, -6000, -2000});
+  const Tensor w = Tensor::from<std::int32_t>({4}, {16, 16, 16, 16}), b = Tensor::from<std::int32_t>({4}, {0, 0, 0, 700});
+  const auto wide = [](std::int64_t bits, std::int64_t epsilon) {
+    return attrs_of({{"D", std::int64_t{1}}, {"n_levels", std::int64_t{65536}}, {"output_bits", bits}, {"epsilon", epsilon}});
+  };
+  // mean -2500, t = 3500 -500 -3500 500, v = 25000000/4 + 1, root 2500.
+  const Tensor y = run_node("iLayerNorm", {x, w, b}, wide(32, 1));
+  CHECK(y == Tensor::from<std::int32_t>({1, 4}, {22, -3, -22, 703}));
+  const auto code = [&](Attrs attrs) { return error_of([&] { run_node("iLayerNorm", {x, w, b}, std::move(attrs)); }).first; };
+  CHECK(code(wide(32, 0)) != "nothing");
+  CHECK(code(wide(16, 1)) != "nothing");
+  CHECK(code(wide(8, 2)) != "nothing");
+  CHECK(code(wide(8, 1)) != "nothing");  // 16-bit data
+}
+
 TEST_CASE("ilayernorm: equals the definition on random rows") {
   Draw draw(41);
   int kept = 0;

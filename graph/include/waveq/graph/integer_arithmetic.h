@@ -153,6 +153,14 @@ void ilayernorm(std::span<const std::int32_t> row, std::span<const std::int32_t>
                 std::span<const std::int32_t> bias, int log2_d, std::span<std::int32_t> out,
                 Overflow overflow = Overflow::error);
 
+/// The form that waveq's own domain has beside it: x in -32768..65535, v = sum(t^2)/N + epsilon
+/// with sums of squares in int64, results int32; outside of that is an overflow. The sum of x stays
+/// int32. `epsilon`: in squared steps of x, 1..2^40.
+inline constexpr std::int64_t kLayerNormLargestEpsilon = std::int64_t{1} << 40;
+void ilayernorm_wide(std::span<const std::int32_t> row, std::span<const std::int32_t> weight,
+                     std::span<const std::int32_t> bias, int log2_d, std::int64_t epsilon,
+                     std::span<std::int32_t> out, Overflow overflow = Overflow::error);
+
 /// v = sum(x^2)/N + 1, y = clamp((x*w / isqrt(v)) >> log2_d, -128, 127), the product int32.
 /// x in -128..255. Source: Generic/src/iRMSNorm_s8.c.
 void irmsnorm(std::span<const std::int32_t> row, std::span<const std::int32_t> weight, int log2_d,

@@ -65,15 +65,17 @@ struct LayerNormParameters {
 };
 
 /// gain*(x - mean)/deviation + bias as integers of the coarsest of `wanted_scale` and the scale at
-/// which no row of N integers in [lo, hi] can leave int8, where the kernel wraps: one element's
-/// share of the deviation bounds it (transfer.h, layer_norm_interval). weight = k*gain*D/scale with
-/// k = 1 - 0.49/`deviation_steps` against the floor of the root, bias = b*D/scale + D/2 against the
-/// floor of the shift; D the largest power of two that keeps both within 2^24.
+/// which no row of N integers in [lo, hi] can leave -top-1..top (127: int8, where the kernel
+/// wraps): one element's share of the deviation bounds it (row_bounds.h, layer_norm_interval).
+/// weight = k*gain*D/scale with k = 1 - 0.49/`deviation_steps` against the floor of the root, bias
+/// = b*D/scale + D/2 against the floor of the shift; D the largest power of two that keeps both
+/// within 2^24, or 2^30 where `top` is above 127. `epsilon` is the operator's, in squared steps.
 /// \throws Error{invalid_argument} for vectors of different length, values that are not finite.
 /// Source: integer-approximations.md 9.1.
 LayerNormParameters choose_layer_norm(const std::vector<double>& gain,
                                       const std::vector<double>& bias, std::int64_t lo,
-                                      std::int64_t hi, double wanted_scale, double deviation_steps);
+                                      std::int64_t hi, double wanted_scale, double deviation_steps,
+                                      std::int64_t top = 127, std::int64_t epsilon = 1);
 
 /// Parameters of iRMSNorm.
 struct RmsNormParameters {
@@ -91,8 +93,8 @@ RmsNormParameters choose_rms_norm(const std::vector<double>& gain, double scale,
                                   double deviation_steps);
 
 /// Largest |x - mean|/deviation that iLayerNorm computes of a row of `n` integers whose range is
-/// `width`.
-double largest_normalized(std::int64_t n, std::int64_t width);
+/// `width`, with this epsilon in squared steps.
+double largest_normalized(std::int64_t n, std::int64_t width, std::int64_t epsilon = 1);
 
 /// An approximation's error against the function it stands for, on the dequantized integer input.
 struct ApproximationError {

@@ -69,7 +69,8 @@ struct IntegerizeOptions {
   bool join_sums = true;
   bool fitted_gelu = true;              ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";  ///< one of quantizers()
-  std::string softmax = "ibert";        ///< "ibert": iSoftmax, "itamax": ITAMax, "lut": Table
+  /// "ibert": iSoftmax, "itamax": ITAMax, "lut": Table; "auto": Table where the target has it
+  std::string softmax = "auto";
   RequantLimits requant;                ///< max_add_per_mul and wide_products are the target's
   /// Grids of single float tensors, by name: their levels, and their scale where the requant in
   /// front is free to take it. The range lookup is to give their range.

@@ -40,7 +40,7 @@ struct Recipe {
   std::int64_t weight_levels = 256;      ///< 3..256
   bool per_channel_weights = true;       ///< one weight scale per output channel
   bool equalize = true;                  ///< features of linear attentions, see equalize.h
-  std::string softmax = "ibert";         ///< "ibert", "quantlib", "itamax" or "lut"
+  std::string softmax = "auto";  ///< "auto", "ibert", "quantlib", "itamax" or "lut"
   /// Bits of the tensors that nodes make: see IntegerizeOptions::precision.
   std::map<std::string, std::int64_t> precision;
   /// Levels of the weights of single nodes: see IntegerizeOptions::weight_levels_of.
