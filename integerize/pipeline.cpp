@@ -410,6 +410,9 @@ QuantizeResult quantize(const QuantizeJob& job) {
   result.tensors = timed("measure", [&] {
     return tensor_quality(graph, result.network, *calibration_data, kQualitySamples, job.progress);
   });
+  result.coarse_operands = timed("measure", [&] {
+    return coarse_operands(result.network.graph, *calibration_data, kQualitySamples);
+  });
   return result;
 }
 
