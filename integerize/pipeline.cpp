@@ -278,8 +278,11 @@ CalibrationTable calibrate_for(const QuantizeJob& job, Graph& graph, SampleSourc
     table = calibrate(graph, data, options);
     table.fingerprint = canonical;
     table.equalization = std::move(factors);
-    if (job.recipe.correct_biases) measure_means(graph, data, kMeansSamples, table);
   }
+  // A table of `waveq calibrate` has none; one of an earlier run keeps those of its data.
+  const bool has_means = std::ranges::any_of(
+      table.tensors, [](const auto& entry) { return !entry.second.means.empty(); });
+  if (job.recipe.correct_biases && !has_means) measure_means(graph, data, kMeansSamples, table);
   pin_ranges(table, fake, graph);
   return table;
 }
