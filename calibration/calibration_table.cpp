@@ -137,6 +137,9 @@ void merge_tensor(const std::string& name, TensorCalibration& into, const Tensor
                  fmt::format("is pinned to [{}, {}] and to [{}, {}]", into.range.lo, into.range.hi,
                              from.range.lo, from.range.hi),
                  "pin it in one table, or to one range");
+  if (into.means != from.means || into.channel_axis != from.channel_axis)
+    refuse_merge(fmt::format("tensor '{}'", name), "has means of channels that differ",
+                 "merge tables of `waveq calibrate`, which measures none");
   into.statistics.merge(from.statistics);
   if (from.pinned && !into.pinned) {
     into.range = from.range;

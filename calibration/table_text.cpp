@@ -23,6 +23,10 @@ constexpr int kFormatVersion = 1;
 OrderedJson to_json(const TensorCalibration& tensor) {
   OrderedJson out = {{"range", {tensor.range.lo, tensor.range.hi}}, {"observer", tensor.observer}};
   if (tensor.pinned) out["pinned"] = true;
+  if (!tensor.means.empty()) {
+    out["channel_axis"] = tensor.channel_axis;
+    out["means"] = tensor.means;
+  }
   if (tensor.statistics.count() == 0) return out;
   const TensorStatistics::Parts parts = tensor.statistics.parts();
   out["min"] = static_cast<double>(parts.min);
@@ -95,6 +99,14 @@ Range range_from(const Json& object, const std::string& where) {
   return range;
 }
 
+void read_means(const Json& object, TensorCalibration& tensor, const std::string& where) {
+  const auto means = object.find("means");
+  if (means == object.end()) return;
+  if (!means->is_array()) refuse(where, "'means' is not a list");
+  for (const Json& mean : *means) tensor.means.push_back(finite(mean, "'means'", where));
+  tensor.channel_axis = count_of(object, "channel_axis", where);
+}
+
 TensorCalibration tensor_from(const Json& object, const std::string& where) {
   if (!object.is_object()) refuse(where, "is not an object");
   TensorCalibration out;
@@ -103,6 +115,7 @@ TensorCalibration tensor_from(const Json& object, const std::string& where) {
     if (!pinned->is_boolean()) refuse(where, "'pinned' is neither true nor false");
     out.pinned = pinned->get<bool>();
   }
+  read_means(object, out, where);
   const bool observed = object.contains("min");
   if (!observed && !out.pinned)
     refuse(where, "has no statistics", "pin its range with \"pinned\": true, or calibrate again");

@@ -46,7 +46,8 @@ nlohmann::ordered_json to_json(const std::string& file, const std::string& targe
                               {"target", target},
                               {"rejected", report.count(LintEffect::rejected)},
                               {"wrong", report.count(LintEffect::wrong)},
-                              {"fragile", report.count(LintEffect::fragile)}};
+                              {"fragile", report.count(LintEffect::fragile)},
+                              {"coarse", report.count(LintEffect::coarse)}};
   j["findings"] = nlohmann::ordered_json::array();
   for (const LintFinding& f : report.findings)
     j["findings"].push_back({{"trap", f.check->id},
@@ -88,16 +89,17 @@ int run(const std::string& file, const Common& common, bool all) {
   all = all || spdlog::should_log(spdlog::level::debug);  // -v
   const std::size_t rejected = report.count(LintEffect::rejected),
                     wrong = report.count(LintEffect::wrong),
-                    fragile = report.count(LintEffect::fragile);
+                    fragile = report.count(LintEffect::fragile),
+                    coarse = report.count(LintEffect::coarse);
   if (common.json) {
     // Names come from the file and need not be UTF-8.
     fmt::print("{}\n", to_json(file, target.name, report)
                            .dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else {
     print_findings(report, all);
-    const std::size_t elsewhere = report.findings.size() - rejected - wrong - fragile;
-    fmt::print("{}: {} rejected, {} wrong, {} fragile on {}{}\n", file, rejected, wrong, fragile,
-               target.name,
+    const std::size_t elsewhere = report.findings.size() - rejected - wrong - fragile - coarse;
+    fmt::print("{}: {} rejected, {} wrong, {} fragile, {} coarse on {}{}\n", file, rejected, wrong,
+               fragile, coarse, target.name,
                elsewhere > 0 && !all
                    ? fmt::format("; {} on other platforms (--all lists them)", elsewhere)
                    : "");
@@ -119,8 +121,8 @@ Action add_lint(CLI::App& app) {
   app.footer(
       "\nExample:\n  waveq lint out --target deeploy-generic --all\n\ninputs.npz and outputs.npz "
       "beside the network are looked at too. Exit code 3 where the target would reject it, else 5\n"
-      "where it would compute something else, else 0; what is fragile, or holds for other "
-      "platforms, changes no exit code.");
+      "where it would compute something else, else 0; what is fragile or coarse, or holds "
+      "for other platforms, changes no exit code.");
   return [file, common, all, checks] {
     if (*checks) return list_checks(*common);
     if (file->empty()) throw CLI::RequiredError("FILE");

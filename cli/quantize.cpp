@@ -66,6 +66,14 @@ void print_summary(const QuantizeResult& r, const std::string& model, const std:
                                                small.size(), kSmallMultiplier, smallest->mul,
                                                smallest->node, smallest->reason)});
   }
+  if (!r.coarse_operands.empty()) {
+    const auto smallest = std::ranges::min_element(r.coarse_operands, {}, &CoarseOperand::median);
+    rows.push_back(
+        {"coarse",
+         fmt::format("{} means or denominators whose median is below {} steps, the "
+                     "smallest {:.1f} ({}): `waveq sweep` tries remedies",
+                     r.coarse_operands.size(), kCoarseMedian, smallest->median, smallest->tensor)});
+  }
   rows.push_back({"time", fmt::format("{:.2f} s", total)});
   print_table(rows);
   std::vector<const TensorQuality*> worst;

@@ -20,7 +20,8 @@ STEPS = [("preset quantlib", "", {}), ("own scale for every mean", "quantization
          ("equalized features", "quantization", {"equalize": "true"}),
          ("GELU's constants fitted to the data", "operators", {"fitted_gelu": "true"}),
          ("zero point behind GELU", "quantization", {"zero_points": "true"}),
-         ("added pointwise convolutions as one", "quantization", {"join_sums": "true"})]
+         ("added pointwise convolutions as one", "quantization", {"join_sums": "true"}),
+         ("biases that make up for rounded weights", "quantization", {"correct_biases": "true"})]
 MODELS = {"FSDD": "waveformer_kws_fsdd", "espeak": "waveformer_kws_espeak"}
 
 

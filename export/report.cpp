@@ -174,6 +174,12 @@ std::string report_json(const QuantizeResult& result, const TargetProfile& targe
   for (const SmallMultiplier& m : small_multipliers(result))
     j["small_multipliers"].push_back(
         {{"node", m.node}, {"origin", m.origin}, {"mul", m.mul}, {"reason", m.reason}});
+  j["coarse_operands"] = Json::array();
+  for (const CoarseOperand& c : result.coarse_operands)
+    j["coarse_operands"].push_back({{"tensor", c.tensor},
+                                    {"origin", c.origin},
+                                    {"role", c.denominator ? "denominator" : "mean"},
+                                    {"median", c.median}});
   j["nodes"] = nodes_json(result);
   j["macs"] = total_macs(graph);
   j["weight_bytes"] = weight_bytes(graph);

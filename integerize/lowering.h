@@ -29,6 +29,8 @@ struct DeferredLinear {
   std::string weights_name;                 ///< their constant in the float graph
   std::int64_t channel_axis = 0;            ///< output channels in `weights`; -1: one scale for all
   std::int64_t weight_levels = 256;
+  /// Mean of what the weights multiply, in its units, for each input channel; empty: not known.
+  std::vector<double> x_means;
   std::vector<double> bias;  ///< real, per output channel; empty for none
   Attrs attrs;
   bool bias_in_requant = false;  ///< the requant's add carries the bias, not the node
@@ -41,8 +43,10 @@ struct DeferredLinear {
   double out_scale = 0;
 
   std::size_t channels() const;
+  /// Whether the bias makes up for rounded weights: where it, or the lack of one, costs no node.
+  bool corrects_bias() const { return !x_means.empty() && (op != "MatMul" || !bias.empty()); }
   /// Has a constant term for each channel: a bias, or what x's zero point adds up to.
-  bool has_offset() const { return !bias.empty() || !x_zero_points.empty(); }
+  bool has_offset() const { return !bias.empty() || !x_zero_points.empty() || corrects_bias(); }
   bool emitted() const { return accumulator.valid(); }
 };
 
@@ -145,6 +149,10 @@ class Lowering {
   Range range(ValueId value, const QuantSpec& levels) const;
   /// IntegerizeOptions::code_counts of a value on 256 levels; zeros where nothing is known.
   std::vector<double> code_counts(ValueId value, QuantParams quant) const;
+
+  /// IntegerizeOptions::means of a value, or of what is concatenated to it; empty where they are
+  /// not known, or not to be used.
+  std::vector<double> means(ValueId value, std::size_t axis) const;
 
   // Writing.
   /// Tensor-safe name made from a float value's name plus a suffix.

@@ -9,6 +9,7 @@
 #include <map>
 #include <set>
 
+#include "channel_means.h"
 #include "name_pattern.h"
 #include "waveq/calibration/calibrate.h"
 #include "waveq/graph/executor.h"
@@ -26,6 +27,9 @@ constexpr std::size_t kQualitySamples = 8;
 // Samples on which the features of linear attentions are measured: extremes of a row need more than
 // one, and the choice is not sensitive.
 constexpr std::size_t kEqualizationSamples = 16;
+// Samples that the means of channels are taken over; with 4 in place of 128 the networks of
+// ../shared/models gain the same.
+constexpr std::size_t kMeansSamples = 32;
 
 /// Measures each stage's wall time into the result.
 class Stopwatch {
@@ -64,6 +68,7 @@ IntegerizeOptions integerize_options(const Recipe& r, const TargetAbilities& tar
   o.merge_requants = r.merge_requants;
   o.own_mean_scale = r.own_mean_scale;
   o.join_sums = r.join_sums;
+  o.correct_biases = r.correct_biases;
   o.zero_points = r.zero_points;
   o.fitted_gelu = r.fitted_gelu;
   o.softmax = r.softmax;
@@ -278,6 +283,10 @@ CalibrationTable calibrate_for(const QuantizeJob& job, Graph& graph, SampleSourc
     table.fingerprint = canonical;
     table.equalization = std::move(factors);
   }
+  // A table of `waveq calibrate` has none; one of an earlier run keeps those of its data.
+  const bool has_means = std::ranges::any_of(
+      table.tensors, [](const auto& entry) { return !entry.second.means.empty(); });
+  if (job.recipe.correct_biases && !has_means) measure_means(graph, data, kMeansSamples, table);
   pin_ranges(table, fake, graph);
   return table;
 }
@@ -311,6 +320,10 @@ IntegerNetwork lower_to_integers(const Graph& graph, const CalibrationTable& tab
     const TensorCalibration* found = table.find(tensor);
     return found && found->statistics.count() > 0 ? code_counts(found->statistics, grid)
                                                   : std::vector<double>{};
+  };
+  options.means = [&](const std::string& tensor, std::size_t axis) {
+    const TensorCalibration* found = table.find(tensor);
+    return found && found->channel_axis == axis ? found->means : std::vector<double>{};
   };
   options.keep_weight_grids = fake.weights;
   IntegerNetwork network = integerize(graph, ranges, options);
@@ -403,6 +416,9 @@ QuantizeResult quantize(const QuantizeJob& job) {
   if (metric) result.accuracy.metric = job.recipe.metric;
   result.tensors = timed("measure", [&] {
     return tensor_quality(graph, result.network, *calibration_data, kQualitySamples, job.progress);
+  });
+  result.coarse_operands = timed("measure", [&] {
+    return coarse_operands(result.network.graph, *calibration_data, kQualitySamples);
   });
   return result;
 }

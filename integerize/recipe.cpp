@@ -149,6 +149,8 @@ std::vector<Field> make_fields() {
        field("own_mean_scale", &Recipe::own_mean_scale, "false: a mean keeps its operand's scale"),
        field("join_sums", &Recipe::join_sums,
              "pointwise convolutions that are added are one, where sums read 8 bits"),
+       field("correct_biases", &Recipe::correct_biases,
+             "biases make up for what rounded weights take from the mean of each output"),
        field("zero_points", &Recipe::zero_points,
              "GELU's output uses all codes where linear nodes alone read it")});
   section(
@@ -261,6 +263,7 @@ std::optional<Recipe> preset_recipe(std::string_view name) {
   r.observer = "min_max";
   r.max_shift = 18;
   r.equalize = r.zero_points = r.fitted_gelu = r.own_mean_scale = r.join_sums = false;
+  r.correct_biases = false;
   r.effective_scales = r.exact_multipliers = r.merge_requants = false;
   return r;
 }

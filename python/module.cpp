@@ -69,6 +69,7 @@ void bind_recipe(py::module_& m) {
       .def_readwrite("weight_levels_of", &Recipe::weight_levels_of)
       .def_readwrite("equalize", &Recipe::equalize)
       .def_readwrite("join_sums", &Recipe::join_sums)
+      .def_readwrite("correct_biases", &Recipe::correct_biases)
       .def_readwrite("softmax", &Recipe::softmax)
       .def_readwrite("seed", &Recipe::seed);
 }

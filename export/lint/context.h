@@ -152,6 +152,7 @@ void for_ops(LintContext& c, std::initializer_list<std::string_view> ops, F f) {
 std::vector<LintCheck> lint_requant_checks();   ///< T1..T10, T14, T18, T24: requantization
 std::vector<LintCheck> lint_conv_checks();      ///< T15, T23, T25 and what Conv wants
 std::vector<LintCheck> lint_operator_checks();  ///< the other traps, and what operators want
+std::vector<LintCheck> lint_accuracy_checks();  ///< roundings that cost accuracy everywhere
 std::vector<LintCheck> lint_file_checks();      ///< T3, T20, container rules, vectors, paths
 
 }  // namespace waveq

@@ -41,6 +41,8 @@ std::string_view to_string(LintEffect effect) {
       return "wrong";
     case LintEffect::fragile:
       return "fragile";
+    case LintEffect::coarse:
+      return "coarse";
   }
   return "";
 }
@@ -62,7 +64,8 @@ std::optional<Interval> LintContext::bounds(ValueId id) {
 const std::vector<LintCheck>& lint_checks() {
   static const std::vector<LintCheck> all = [] {
     std::vector<LintCheck> rows = lint_requant_checks();
-    for (const auto& more : {lint_conv_checks(), lint_operator_checks(), lint_file_checks()})
+    for (const auto& more :
+         {lint_conv_checks(), lint_operator_checks(), lint_accuracy_checks(), lint_file_checks()})
       rows.insert(rows.end(), more.begin(), more.end());
     std::ranges::stable_sort(rows, {}, order_of);
     return rows;

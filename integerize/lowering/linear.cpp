@@ -42,6 +42,7 @@ std::shared_ptr<DeferredLinear> deferred(Lowering& to, const Node& node, ValueId
     linear->x_scale = in.quant.scale;
     if (in.quant.zero_point != 0) linear->x_zero_points = {in.quant.zero_point};
   }
+  linear->x_means = to.means(x, node.op == "Conv" ? 1 : to.shape(x).size() - 1);
   linear->weights_name = to.source().value(node.inputs.at(1)).name;
   linear->bias_in_requant = node.op == "Conv";
   linear->weight_levels = to.weight_levels();
@@ -143,6 +144,7 @@ void fold_own_scales(DeferredLinear& linear, const Quantity& x) {
   const std::size_t taps = weights.size() / (linear.channels() * channels);
   for (std::size_t i = 0; i < weights.size(); ++i)
     weights[i] = static_cast<float>(weights[i] * x.scale[i / taps % channels]);
+  for (std::size_t c = 0; c < linear.x_means.size(); ++c) linear.x_means[c] /= x.scale[c];
   for (std::size_t c = 0; c < x.offset.size(); ++c)
     linear.x_zero_points.push_back(std::llround(-x.offset[c] / x.scale[c]));
 }

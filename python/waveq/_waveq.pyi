@@ -29,6 +29,7 @@ class Recipe:
     weight_levels_of: dict[str, int]
     equalize: bool
     join_sums: bool
+    correct_biases: bool
     softmax: str
     seed: int
     def __init__(self) -> None: ...

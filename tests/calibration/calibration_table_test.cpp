@@ -318,3 +318,22 @@ TEST_CASE("calibration table: factors on channels are kept, checked, and part of
   other.equalization["k"] = {0.4375, 1.0};
   CHECK_THROWS_AS(merge(table, other), Error);
 }
+
+TEST_CASE("calibration table: means of channels are kept, checked, and not made up by merging") {
+  CalibrationTable table = table_of(0, 4);
+  TensorCalibration& tensor = table.tensors.begin()->second;
+  tensor.channel_axis = 2;
+  tensor.means = {0.1, -3.5};
+  const std::string text = table.to_text();
+  CHECK(text.find("\"channel_axis\":2,\"means\":[0.1,-3.5]") != std::string::npos);
+  CHECK(CalibrationTable::from_text(text, "table") == table);
+  CHECK(failure(replaced(text, "[0.1,-3.5]", "0.1")).code() == ErrorCode::parse);
+  CHECK(failure(replaced(text, "-3.5]", "null]")).code() == ErrorCode::parse);
+  CHECK(failure(replaced(text, "\"channel_axis\":2", "\"channel_axis\":-2")).code() ==
+        ErrorCode::parse);
+  CHECK_THROWS_AS(merge(table, table_of(4, 9)), Error);
+  CalibrationTable alike = table_of(4, 9);
+  alike.tensors.begin()->second.channel_axis = 2;
+  alike.tensors.begin()->second.means = {0.1, -3.5};
+  CHECK(merge(table, alike).tensors.begin()->second.means == tensor.means);
+}

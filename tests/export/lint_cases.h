@@ -163,6 +163,7 @@ struct Case {
 
 std::vector<Case> requant_cases();   ///< lint_requant_cases.cpp
 std::vector<Case> operator_cases();  ///< lint_operator_cases.cpp
+std::vector<Case> accuracy_cases();  ///< lint_accuracy_cases.cpp
 std::vector<Case> file_cases();      ///< lint_file_cases.cpp
 
 }  // namespace waveq::test

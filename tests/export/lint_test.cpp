@@ -20,7 +20,7 @@ namespace {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases = requant_cases();
-  for (const auto& more : {operator_cases(), file_cases()})
+  for (const auto& more : {operator_cases(), accuracy_cases(), file_cases()})
     cases.insert(cases.end(), more.begin(), more.end());
   return cases;
 }
@@ -164,6 +164,7 @@ TEST_CASE("lint: the deployed WaveFormer shows the traps that were measured on i
   CHECK(counts["division_wrap"] == 9);
   CHECK(counts["mean_on_pulp"] == 10);
   CHECK(counts["unmapped_generic"] == 0);
+  CHECK(counts["requant_behind_requant"] == 36);
   CHECK(report.count(LintEffect::rejected) == 0);
 }
 

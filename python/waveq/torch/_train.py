@@ -58,8 +58,8 @@ class QuantizedModel(nn.Module):
         super().__init__()
         self._data = sample_data(calibration_data)
         #: the last lowering
-        # Sums stay sums: each weight of the integer network is one of the module's.
-        recipe = _api._recipe(options.pop("recipe", None), {"join_sums": False})
+        # Sums stay sums, biases what they are: each weight of the integer network is one of the module's.
+        recipe = _api._recipe(options.pop("recipe", None), {"join_sums": False, "correct_biases": False})
         self.result = _api.quantize(model, self._data, recipe=recipe, **options)
         self._recipe = self.result.recipe
         if self.result.calibration.equalization:  # its factors belong to the weights from here on

@@ -19,6 +19,9 @@ struct TensorCalibration {
   Range range;           ///< chosen by `observer`, or by the user
   std::string observer;  ///< as to_string(ObserverSpec) spells it
   bool pinned = false;   ///< the user set `range`: recomputing and merging leave it alone
+  /// Mean for each index of `channel_axis` over some samples, where it was asked for; else empty.
+  std::vector<double> means = {};
+  std::size_t channel_axis = 0;
   friend bool operator==(const TensorCalibration&, const TensorCalibration&) = default;
 };
 
@@ -28,6 +31,7 @@ struct TensorCalibration {
 ///
 /// The file is JSON with one line a tensor, in order of names, numbers in shortest round-trip form:
 ///   {"range": [lo, hi], "observer": "mse", "pinned": true (absent for false),
+///    "channel_axis": a, "means": [m0, ...] (where there are some),
 ///    "min": m, "max": M, "near_zero": n, "positive": "...", "negative": "..."}
 /// where positive and negative are the histogram's bins from the smallest magnitude up: base64 of
 /// little-endian base-128 numbers, a count each; a 0 is followed by the length of the run of empty

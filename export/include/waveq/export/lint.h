@@ -28,6 +28,7 @@ enum class LintEffect {
   wrong,     ///< it runs, and computes other integers than the network says (or that cannot be
              ///< excluded)
   fragile,   ///< right there today, but on a condition that is easily lost; never an error
+  coarse,    ///< what the network says, which is coarser than it need be; never an error
 };
 std::string_view to_string(LintEffect effect);
 
@@ -60,7 +61,8 @@ class LintContext;
 /// One check. Several rows may share the number of a trap of deeploy-dialect.md 12 where it has
 /// several sides; other rows name the section the fact comes from. `name` is unique.
 struct LintCheck {
-  std::string id;           ///< "T1".."T25", else "S2" (deeploy-dialect.md 2), "N" (import notes)
+  std::string id;           ///< "T1".."T25", else "S2" (deeploy-dialect.md 2), "A4"
+                            ///< (waveformer-accuracy.md 4), "N" (import notes)
   std::string name;         ///< as `waveq lint --checks` lists it
   LintPlatforms platforms;  ///< for which it holds
   LintEffect effect;

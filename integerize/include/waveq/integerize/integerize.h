@@ -67,6 +67,9 @@ struct IntegerizeOptions {
   /// grids are given and less noise is estimated; channels that convolutions alone read keep the
   /// scales of their own in a Concat.
   bool join_sums = true;
+  /// The constant term of a linear node makes up for what its rounded weights take from the mean of
+  /// each output, where `means` tells its input's.
+  bool correct_biases = true;
   bool fitted_gelu = true;              ///< fit_igelu in place of I-BERT's constants
   std::string quantizer = "symmetric";  ///< one of quantizers()
   /// "ibert": iSoftmax, "itamax": ITAMax, "lut": Table; "auto": Table where the target has it
@@ -79,6 +82,9 @@ struct IntegerizeOptions {
   /// that is not known. Approximations are fitted to it.
   std::function<std::vector<double>(const std::string& tensor, const QuantParams& grid)>
       code_counts;
+  /// Mean of a float tensor (by name) over the data for each index of an axis; empty where that is
+  /// not known.
+  std::function<std::vector<double>(const std::string& tensor, std::size_t axis)> means;
   /// Weights that already lie on an integer grid of these levels keep it: the requant's multiplier
   /// is then rounded instead of the weights.
   bool keep_weight_grids = false;

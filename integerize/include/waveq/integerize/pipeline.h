@@ -13,6 +13,7 @@
 #include "waveq/calibration/calibration_table.h"
 #include "waveq/calibration/dataset.h"
 #include "waveq/graph/onnx_reader.h"
+#include "waveq/integerize/coarse_operands.h"
 #include "waveq/integerize/evaluate.h"
 #include "waveq/integerize/integerize.h"
 #include "waveq/integerize/proof.h"
@@ -71,6 +72,7 @@ struct QuantizeResult {
   Accuracy accuracy;     ///< of `network` against the float network
   bool evaluated_on_calibration_data = false;  ///< no evaluation data were given
   std::vector<TensorQuality> tensors;          ///< one a float tensor that has an integer one
+  std::vector<CoarseOperand> coarse_operands;  ///< on calibration samples
   std::map<std::string, double> seconds;       ///< by stage
 };
 

@@ -45,8 +45,9 @@ struct Recipe {
   std::map<std::string, std::int64_t> precision;
   /// Levels of the weights of single nodes: see IntegerizeOptions::weight_levels_of.
   std::map<std::string, std::int64_t> weight_levels_of;
-  bool own_mean_scale = true;  ///< this and the next six: see IntegerizeOptions
+  bool own_mean_scale = true;  ///< this and the next seven: see IntegerizeOptions
   bool join_sums = true;
+  bool correct_biases = true;
   bool zero_points = true;
   bool fitted_gelu = true;
   bool effective_scales = true;
