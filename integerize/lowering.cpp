@@ -412,7 +412,30 @@ RangeLookup with_derived(const RangeLookup& ranges, const ShapedNetwork& shaped)
   };
 }
 
+/// Means of the channels of columns [1,N,R]: those along the last axis of the rows that they are.
+std::vector<double> means_of_columns(const IntegerizeOptions& options, const ShapedNetwork& shaped,
+                                     const std::string& tensor, std::size_t axis) {
+  const auto derived = shaped.ranges.find(tensor);
+  const auto columns = shaped.graph.find_value(tensor);
+  if (axis != 1 || derived == shaped.ranges.end() || !columns ||
+      derived->second.least != derived->second.most)
+    return {};
+  for (std::size_t last = 1; last < 5; ++last) {
+    std::vector<double> means = options.means(derived->second.tensor, last);
+    if (static_cast<std::int64_t>(means.size()) != shaped.graph.value(*columns).type.shape[1])
+      continue;
+    for (double& m : means) m -= derived->second.least;
+    return means;
+  }
+  return {};
+}
+
 IntegerizeOptions with_derived(IntegerizeOptions options, const ShapedNetwork& shaped) {
+  if (options.means)
+    options.means = [own = options, &shaped](const std::string& tensor, std::size_t axis) {
+      std::vector<double> means = own.means(tensor, axis);
+      return means.empty() ? means_of_columns(own, shaped, tensor, axis) : means;
+    };
   for (const auto& [tensor, derived] : shaped.ranges)
     if (const auto grid = options.grids.find(derived.tensor);
         grid != options.grids.end() && derived.least == derived.most)
