@@ -1,7 +1,7 @@
 // What costs accuracy on every platform alike. Source: waveformer-accuracy.md 2, 4 and 6.
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "lint/context.h"
 #include "waveq/graph/op.h"
@@ -46,10 +46,25 @@ bool only_saturates(LintContext& c, const LintNode& node, const LintRequant& rq)
   return true;
 }
 
+/// Whether the requant hands 8-bit codes on as they are: one that a kernel wants for its form.
+bool keeps_codes(const LintRequant& rq) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;  // beyond it nothing is handed on
+  const auto is_large = [](std::int64_t v) { return v < -kMost || v > kMost; };
+  if (!rq.valid || rq.n_levels != 256 || is_large(rq.div) ||
+      std::ranges::any_of(rq.mul, is_large) || std::ranges::any_of(rq.add, is_large))
+    return false;
+  for (std::size_t i = 0; i < rq.sets(); ++i)
+    for (std::int64_t x = rq.lo(); x <= rq.hi(); ++x) {
+      const std::int64_t scaled = x * rq.mul_of(i) + rq.add_of(i) + rq.div / 2;
+      if (scaled < x * rq.div || scaled >= (x + 1) * rq.div) return false;
+    }
+  return true;
+}
+
 void requant_behind_requant(LintContext& c) {
   for_ops(c, {"RequantShift"}, [&](const LintNode& node) {
     const auto first = requant_in_front(node);
-    if (!first) return;
+    if (!first || keeps_codes(LintRequant(node))) return;
     const LintRequant rq(*first);
     if (rq.valid && only_saturates(c, *first, rq))
       c.report(node, fmt::format("rounds what '{}' has rounded, and no clip lies between",

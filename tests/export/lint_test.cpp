@@ -164,7 +164,7 @@ TEST_CASE("lint: the deployed WaveFormer shows the traps that were measured on i
   CHECK(counts["division_wrap"] == 9);
   CHECK(counts["mean_on_pulp"] == 10);
   CHECK(counts["unmapped_generic"] == 0);
-  CHECK(counts["requant_behind_requant"] == 36);
+  CHECK(counts["requant_behind_requant"] == 29);  // of 36, 7 hand every code on
   CHECK(report.count(LintEffect::rejected) == 0);
 }
 
