@@ -107,13 +107,12 @@ class Families(support.Case):
                               independent=False)
 
     def test_sixteen_bits_wherever_the_target_has_them(self):
-        # The transformer: 92.0 % for 93.0 %, three of 300 clips; of 3000 with noise drawn anew it gets 92.8 % right, as in float.
-        for model, data, evaluation, drop, agreement in (("waveformer_kws_fsdd", "waveformer_kws_fsdd", "test.npz", 0.5, 0.985),
-                                                         ("waveformer_kws_espeak", "waveformer_kws_espeak", "test.npz", 0.5, 0.985),
-                                                         ("dscnn_fsdd", "dscnn_fsdd", "test_noisy.npz", 0.5, 0.995),
-                                                         ("transformer_fsdd", "transformer_fsdd", "test_noisy.npz", 1.0, 0.985)):
+        for model, data, evaluation, agreement in (("waveformer_kws_fsdd", "waveformer_kws_fsdd", "test.npz", 0.985),
+                                                   ("waveformer_kws_espeak", "waveformer_kws_espeak", "test.npz", 0.985),
+                                                   ("dscnn_fsdd", "dscnn_fsdd", "test_noisy.npz", 0.995),
+                                                   ("transformer_fsdd", "transformer_fsdd", "test_noisy.npz", 0.985)):
             with self.subTest(model):
-                self.quantize(f"{model}/model.onnx", data, evaluation, "--recipe", "accurate", drop=drop, agreement=agreement,
+                self.quantize(f"{model}/model.onnx", data, evaluation, "--recipe", "accurate", drop=0.5, agreement=agreement,
                               independent=False)
                 self.assertGreater(json.loads((self.dir / "out/report.json").read_text())["output_sqnr_db"], 25)
 
