@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "row_bounds.h"
 #include "waveq/graph/error.h"
@@ -66,6 +67,19 @@ ISoftmax search_isoftmax(double scale) {
                 centre.log2);
   }
   return best;
+}
+
+double isoftmax_scale(const std::vector<double>& counts) {
+  double products = 0, squares = 0;
+  for (std::size_t c = 1; c < counts.size(); ++c) {
+    const auto code = static_cast<double>(c);
+    // The middles of the halves of the bin around c, and the codes below them.
+    for (const auto& [p, q] : {std::pair{code - 0.25, code - 1}, std::pair{code + 0.25, code}}) {
+      products += counts[c] * p * q;
+      squares += counts[c] * q * q;
+    }
+  }
+  return squares > 0 ? products / squares / 255 : 1.0 / 255;
 }
 
 ISoftmax quantlib_isoftmax(double scale) {

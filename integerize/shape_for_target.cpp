@@ -30,8 +30,9 @@ void share_ranges(ShapedNetwork& network, const RangeLookup& ranges) {
   const auto share = [&](ValueId to, ValueId from) {
     if (graph.is_constant(to) || is_known(to) || !is_known(from)) return;
     const auto derived = network.ranges.find(graph.value(from).name);
-    network.ranges[graph.value(to).name] =
-        derived == network.ranges.end() ? DerivedRange{.tensor = graph.value(from).name} : derived->second;
+    network.ranges[graph.value(to).name] = derived == network.ranges.end()
+                                               ? DerivedRange{.tensor = graph.value(from).name}
+                                               : derived->second;
   };
   std::vector<NodeId> order = graph.topological_order();
   for (NodeId id : order)

@@ -42,10 +42,10 @@ ShapedNetwork shape_for_target(const Graph& canonical, const RangeLookup& ranges
 void without_row_means(ShapedNetwork& network, const RangeLookup& ranges,
                        const IntegerizeOptions& options);
 
-/// y = x.W + b for R rows x [..., K] = Transpose of the 1x1 Conv of the transposed rows [1,K,R] with
-/// W^T: weights get a scale for each output, the bias goes into the requant's add. Functions of
-/// single elements and sums behind follow, so that their requants stay right behind.
-/// Source: deeploy-dialect.md T9, T15.
+/// y = x.W + b for R rows x [..., K] = Transpose of the 1x1 Conv of the transposed rows [1,K,R]
+/// with W^T: weights get a scale for each output, the bias goes into the requant's add. Functions
+/// of single elements and sums behind follow, so that their requants stay right behind. Source:
+/// deeploy-dialect.md T9, T15.
 void rows_as_channels(ShapedNetwork& network);
 
 }  // namespace waveq

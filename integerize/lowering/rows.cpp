@@ -200,8 +200,8 @@ void lower_log_softmax(Lowering& to, const Node& node) {
   to.define(y, std::move(result));
 }
 
-/// Probabilities in steps of 1/255, unsigned. iSoftmax takes any scale within its domain; ITAMax
-/// one, and what lies more than 5.5 below the row's maximum counts as that.
+/// Probabilities in steps of about 1/255, unsigned. iSoftmax takes any scale within its domain;
+/// ITAMax one, and what lies more than 5.5 below the row's maximum counts as that.
 void lower_softmax(Lowering& to, const Node& node) {
   require_last_axis(to, node);
   const bool by_table = to.options().softmax == "auto" && runs_exponentials(to) &&
@@ -247,7 +247,12 @@ void lower_softmax(Lowering& to, const Node& node) {
   attrs.set("coeffB", std::int64_t{p.coeff_b});
   attrs.set("coeffC", p.coeff_c);
   attrs.set("log2", std::int64_t{p.log2});
-  define_row_result(to, y, "iSoftmax", {a.id}, attrs, 1.0 / 255, false);
+  QuantParams steps;
+  steps.scale = 1.0 / 255;
+  steps.is_signed = false;
+  const bool fitted = to.options().softmax != "quantlib";
+  const double share = fitted ? isoftmax_scale(to.code_counts(y, steps)) : steps.scale;
+  define_row_result(to, y, "iSoftmax", {a.id}, attrs, share, false);
 }
 
 /// iLayerNorm(x, gain, bias): the kernel's variance is sum(t^2)/N + 1 in squared steps of x, which
@@ -307,9 +312,10 @@ void lower_rms_norm(Lowering& to, const Node& node) {
   const auto length = static_cast<std::size_t>(to.shape(x).back());
   const std::int64_t multiple = to.options().target.form.norm_row_multiple;
   if (to.shape(x).back() % multiple != 0)
-    to.refuse(fmt::format("it becomes iRMSNorm of {} elements, which is right on {} for multiples "
-                          "of {} alone",
-                          length, to.options().target.name, multiple));
+    to.refuse(
+        fmt::format("it becomes iRMSNorm of {} elements, which is right on {} for multiples "
+                    "of {} alone",
+                    length, to.options().target.name, multiple));
   const Activation a = to.signed_activation(x);
   const RmsNormParameters p =
       choose_rms_norm(row_parameter(to, node, 1, length, 1.0),

@@ -20,6 +20,12 @@ inline constexpr double kSoftmaxFinest = 5.0e-4, kSoftmaxCoarsest = 0.34;
 /// 2101.01321), 3.5; integer-approximations.md 6.1.
 ISoftmax search_isoftmax(double scale);
 
+/// What a step of iSoftmax's result stands for. The kernel rounds p*255 down, half a step on
+/// average, which long rows of small probabilities feel: the scale of least squared error,
+/// sum(p*q)/sum(q^2), where the distribution of p is known, else 1/255. `counts[c]`: how often p's
+/// nearest multiple of 1/255 is c, c = 0..255; half of these are rounded down to c - 1.
+double isoftmax_scale(const std::vector<double>& counts);
+
 /// The constants as QuantLib exports them, log2 = round(1/scale) where ln 2/scale would be right:
 /// for networks trained with its fake quantization.
 ISoftmax quantlib_isoftmax(double scale);
