@@ -193,10 +193,14 @@ Bounds range_of_type(const TransferContext& ctx) {
   return Bounds::all({lowest(dtype), highest(dtype)});
 }
 
-/// Padding inside of the channels leaves each its own bounds, next to the fill.
+/// Padding inside of the channels leaves each its own bounds, next to the fill. Amounts on batch or
+/// channels that cancel, as -1 and 1, would move channels.
 Bounds padded(const TransferContext& ctx) {
-  const Shape &in = ctx.input_shape(0), &y = ctx.graph.value(ctx.node.outputs.front()).type.shape;
-  const bool inside = in.size() > 2 && in[0] == y[0] && in[1] == y[1];
+  const std::size_t rank = ctx.input_shape(0).size();
+  const std::vector<std::int64_t> pads = ctx.node.attrs.get_ints("pads", {});
+  bool inside = rank > 2 && pads.size() == 2 * rank;
+  for (const std::size_t side : {std::size_t{0}, rank})
+    inside = inside && pads[side] == 0 && pads[side + 1] == 0;
   Bounds out = inside ? ctx.input(0) : Bounds::all(ctx.input(0).hull());
   if (ctx.node.attrs.get_string("mode", "constant") != "constant") return out;
   const auto value = static_cast<std::int64_t>(ctx.node.attrs.get_float("value", 0.0));

@@ -91,6 +91,7 @@ TEST_CASE("bounds: no value of a random convolutional network leaves its interva
     g.add_output(joined);
     g.add_output(g.emit("Pad", "rim", {joined}, attributes({{"pads", Ints{0, 0, 1, 0, 0, 2}}, {"value", 3.0}})));
     g.add_output(g.emit("Pad", "channels", {r}, attributes({{"pads", Ints{0, 1, 0, 0, 0, 0}}})));
+    g.add_output(g.emit("Pad", "shifted", {joined}, attributes({{"pads", Ints{0, -1, 0, 0, 1, 0}}})));
     const std::int64_t batch = static_cast<std::int64_t>(1 + seed % 2);
     for (const Ints& target : {Ints{batch, 2, 4 * width}, Ints{batch, 8 * width, 1}, Ints{batch, 4 * width, 2}, Ints{1, 8, batch * width}})
       g.add_output(g.emit("Reshape", "regrouped", {joined, g.add_constant("t", Tensor::from<std::int64_t>({3}, target))}));
